@@ -1,0 +1,134 @@
+"""Backing up: whole files, the right ones kept, and a metric that tells."""
+
+import fcntl
+import stat
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from local.folder import credentials, exclusive
+from local.postgres import Postgres
+from local.processes import free_port
+from local.stack import NAMES
+from prometheus_client.parser import text_string_to_metric_families
+from tests.backup.conftest import Script
+from tests.local.checkout import Checkout
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    families = text_string_to_metric_families((folder / "backup.prom").read_text())
+    return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def test_a_backup_is_told_and_closed_to_others(backup: Path, folder: Path) -> None:
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert abs(metrics(folder)["backup_last_success_timestamp_seconds"] - time.time()) < 60
+    assert metrics(folder)["backup_last_size_bytes"] == backup.stat().st_size
+    assert metrics(folder)["backup_files"] == 1
+    assert stat.S_IMODE((folder / "backup.prom").stat().st_mode) == 0o644
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", backup.name, "backup.prom"]
+
+
+def name(instant: datetime) -> str:
+    return f"air-quality-{instant:%Y-%m-%dT%H-%M-%SZ}.dump"
+
+
+def kept(instants: list[datetime]) -> set[str]:
+    """What is to be kept: the newest of each of the last 7 days, 4 weeks and 12 months that have any."""
+    chosen = set()
+    for count, period in [(7, "%Y-%m-%d"), (4, "%G-%V"), (12, "%Y-%m")]:
+        newest = {f"{instant:{period}}": instant for instant in sorted(instants)}
+        chosen |= {newest[key] for key in sorted(newest)[-count:]}
+    return {name(instant) for instant in chosen}
+
+
+@pytest.mark.parametrize("hours", [8, 24, 24 * 5, 24 * 45], ids=lambda hours: f"every {hours} hours")
+def test_what_is_kept(postgres: Postgres, script: Script, folder: Path, hours: int) -> None:
+    folder.mkdir()
+    now = datetime.now(UTC).replace(microsecond=0)
+    instants = [now - timedelta(hours=hours * n, minutes=1) for n in range(90)]
+    for instant in instants:
+        (folder / name(instant)).touch()
+    others = {"notes.txt", "air-quality-before-the-move.dump"}
+    for other in others:
+        (folder / other).touch()
+    done = script("backup.sh", postgres)
+    assert done.returncode == 0
+    newest = datetime.strptime(Path(done.stdout.strip()).name, "air-quality-%Y-%m-%dT%H-%M-%S%z.dump")
+    expected = kept([*instants, newest])
+    assert {path.name for path in folder.iterdir()} == expected | others | {".lock", "backup.prom"}
+    assert metrics(folder)["backup_files"] == len(expected)
+
+
+def test_retention_is_configurable(postgres: Postgres, script: Script, folder: Path) -> None:
+    folder.mkdir()
+    for day in range(1, 28):
+        (folder / name(datetime(2020, 1, day, tzinfo=UTC))).touch()
+    none = {"BACKUP_WEEKLY": "0", "BACKUP_MONTHLY": "0"}
+    assert script("backup.sh", postgres, **none, BACKUP_DAILY="3").returncode == 0
+    assert len(list(folder.glob("*.dump"))) == 3
+
+
+@pytest.mark.parametrize("fault", ["no server", "wrong password", "no schema", "cut short"])
+def test_a_failed_backup_leaves_the_old_ones_and_does_not_tell(
+    postgres: Postgres, backup: Path, script: Script, folder: Path, tmp_path: Path, fault: str
+) -> None:
+    told = (folder / "backup.prom").read_text()
+    (tmp_path / "pg_dump").write_text('#!/bin/sh\nfor last; do :; done; head -c 9999 "$whole" > "$last"\n')
+    (tmp_path / "pg_dump").chmod(0o755)
+    environ = {
+        "no server": {"POSTGRES_PORT": str(free_port())},
+        "wrong password": {"POSTGRES_PASSWORD": "guess"},
+        "no schema": {"POSTGRES_API_SCHEMA": "other"},
+        "cut short": {"programs": str(tmp_path), "whole": str(backup)},
+    }[fault]
+    (folder / name(datetime(1999, 1, 1, tzinfo=UTC))).touch()
+    done = script("backup.sh", postgres, BACKUP_DAILY="1", **environ)
+    assert done.returncode != 0
+    assert done.stderr != ""
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", ".dump", ".dump", ".prom"]
+    assert (folder / "backup.prom").read_text() == told
+
+
+def test_one_backup_at_a_time(postgres: Postgres, script: Script, folder: Path) -> None:
+    folder.mkdir()
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = script("backup.sh", postgres)
+    assert (done.returncode, done.stderr) == (1, f"Another backup into {folder} is under way.\n")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    (tmp_path / "checkout").mkdir()
+    return Checkout(tmp_path / "checkout", "")
+
+
+def test_make_backup_and_make_restore_without_a_running_stack(checkout: Checkout, backup: Path) -> None:
+    nothing = checkout.make("backup")
+    assert nothing.returncode != 0
+    assert "There are no data yet" in nothing.stderr
+    restored = checkout.make("restore", FILE=str(backup))
+    assert restored.returncode == 0, restored.stderr
+    done = checkout.make("backup")
+    assert done.returncode == 0, done.stderr
+    [again] = (checkout.folder / "backups").glob("*.dump")
+    assert done.stdout == f"{again}\n"
+    assert abs(again.stat().st_size - backup.stat().st_size) < 1000
+
+
+def test_make_backup_and_make_restore_beside_a_running_stack(checkout: Checkout) -> None:
+    with exclusive(checkout.local):
+        environ = NAMES | credentials(checkout.local)
+        with Postgres(checkout.local / "postgres", environ=environ) as server:
+            done = checkout.make("backup")
+            assert done.returncode == 0, done.stderr
+            assert checkout.make("restore", FILE=done.stdout.strip()).returncode == 0
+            assert server.process.running
+
+
+def test_make_restore_says_what_it_needs(checkout: Checkout) -> None:
+    done = checkout.make("restore")
+    assert done.returncode != 0
+    assert "FILE is missing" in done.stderr.splitlines()[0]

@@ -1,0 +1,243 @@
+"""Restoring: everything is back, or nothing has changed."""
+
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import psycopg2
+import pytest
+from local.postgres import BIN, Postgres
+from local.processes import free_port, wait_until
+from psycopg2.errors import InsufficientPrivilege
+from tests.backup.conftest import ENVIRON, Script, new_server
+
+TABLE = "api.air_quality_measurements"
+COUNT = f"SELECT count(*) FROM {TABLE}"
+VERSION = "SELECT version FROM api.data_version"
+
+
+def query(server: Postgres, sql: str, **login: str) -> list[tuple[object, ...]]:
+    session = server.connect(**login)
+    try:
+        with session, session.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        session.close()
+
+
+def psql(server: Postgres, program: str, *arguments: str) -> str:
+    return subprocess.run(
+        [BIN / program, *arguments], env=server.psql_environ(), check=True, text=True, capture_output=True
+    ).stdout
+
+
+def everything(server: Postgres) -> dict[str, object]:
+    """All that is to survive: rows to the last digit, schema, rights, role."""
+    schema = psql(server, "pg_dump", "--schema-only", "--schema=api", "air")
+    columns = "rolname, rolsuper, rolcreatedb, rolcreaterole, rolcanlogin, rolconfig"
+    return {
+        "rows": psql(server, "psql", "-c", f"COPY (SELECT * FROM {TABLE} ORDER BY 1, 2) TO STDOUT", "air"),
+        "schema": re.sub(r"\\(un)?restrict .*", "", schema),
+        "stations": query(server, "SELECT * FROM api.stations ORDER BY 1"),
+        "role": query(server, f"SELECT {columns} FROM pg_roles WHERE rolname = 'api'"),
+        "database": query(server, "SELECT datname, datacl::text FROM pg_database ORDER BY 1"),
+        "public": query(server, "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'"),
+    }
+
+
+def test_destroyed_data_are_back_row_for_row(script: Script, tmp_path: Path) -> None:
+    with new_server(tmp_path / "data") as server:
+        before = everything(server)
+        assert len(str(before["rows"]).splitlines()) > 1000
+        backup = Path(script("backup.sh", server).stdout.strip())
+        server.kill()
+        shutil.rmtree(server.data_dir)
+    with new_server(tmp_path / "data", sample=False) as fresh:
+        assert query(fresh, COUNT) == [(0,)]
+        done = script("restore.sh", fresh, backup)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"Restored {backup}.\n", "")
+        assert everything(fresh) == before
+        login = {"user": "api", "password": ENVIRON["POSTGRES_API_PASSWORD"]}
+        assert query(fresh, COUNT, **login) == query(fresh, COUNT)
+        with pytest.raises(InsufficientPrivilege):
+            query(fresh, f"SET TRANSACTION READ WRITE; DELETE FROM {TABLE}", **login)
+
+
+def test_a_role_that_is_gone_is_made_again(postgres: Postgres, backup: Path, script: Script) -> None:
+    before = everything(postgres)
+    query(postgres, "DROP OWNED BY api; DROP ROLE api")
+    assert script("restore.sh", postgres, backup).returncode == 0
+    assert everything(postgres) == before
+
+
+def test_what_came_after_the_backup_is_gone_and_what_else_there_is_stays(
+    postgres: Postgres, backup: Path, script: Script
+) -> None:
+    before = everything(postgres)
+    query(postgres, f"DELETE FROM {TABLE} WHERE id_entity = 'aq_salvia'")
+    query(postgres, f"INSERT INTO {TABLE} VALUES (now(), 'aq_new')")
+    query(postgres, f"CREATE TABLE IF NOT EXISTS public.notes (x int); ALTER TABLE {TABLE} ADD COLUMN y int")
+    assert script("restore.sh", postgres, backup).returncode == 0
+    assert everything(postgres) == before
+    assert query(postgres, "SELECT count(*) FROM public.notes") == [(0,)]
+
+
+def test_a_backup_under_writes_holds_all_that_was_committed_before_it(
+    postgres: Postgres, script: Script
+) -> None:
+    stop = threading.Event()
+    committed = 0
+
+    def write() -> None:
+        nonlocal committed
+        session = postgres.connect()
+        session.autocommit = True
+        with session.cursor() as cursor:
+            while not stop.is_set():
+                instant = f"'2030-01-01'::timestamp + {committed} * interval '1 s'"
+                cursor.execute(f"INSERT INTO {TABLE} VALUES ({instant}, 'aq_writer', {committed})")
+                committed += 1
+        session.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert wait_until(lambda: committed > 100, timeout=10)
+    before = committed
+    done = script("backup.sh", postgres)
+    stop.set()
+    writer.join()
+    assert done.returncode == 0
+    assert script("restore.sh", postgres, Path(done.stdout.strip())).returncode == 0
+    numbers = query(postgres, f"SELECT so2 FROM {TABLE} WHERE id_entity = 'aq_writer' ORDER BY 1")
+    assert numbers == [(float(n),) for n in range(len(numbers))]
+    assert before <= len(numbers) <= committed
+
+
+DAMAGES = {
+    "empty": lambda whole: whole[:0],
+    "header alone": lambda whole: whole[:16],
+    "contents alone": lambda whole: whole[: len(whole) // 4],
+    "half": lambda whole: whole[: len(whole) // 2],
+    "last byte missing": lambda whole: whole[:-1],
+    "one bit changed": lambda whole: whole[:-5000] + bytes([whole[-5000] ^ 1]) + whole[-4999:],
+    "text": lambda whole: whole.hex().encode(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_backup_is_refused_before_the_server_is_asked(
+    postgres: Postgres, backup: Path, script: Script, damage: object
+) -> None:
+    backup.write_bytes(damage(backup.read_bytes()))
+    nobody = str(free_port())  # nothing listens there: any question would be another error
+    done = script("restore.sh", postgres, backup, POSTGRES_PORT=nobody)
+    assert done.returncode != 0
+    assert (
+        done.stderr.splitlines()[-1]
+        == f"{backup} is no whole backup of the measurements. Nothing was changed."
+    )
+    assert "connection" not in done.stderr
+
+
+def test_a_backup_of_something_else_is_refused(postgres: Postgres, script: Script, tmp_path: Path) -> None:
+    psql(postgres, "pg_dump", "--format=custom", f"--file={tmp_path / 'other'}", "postgres")
+    done = script("restore.sh", postgres, tmp_path / "other")
+    assert done.returncode != 0
+    assert "is no whole backup of the measurements" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["/nowhere.dump", "/"])
+def test_a_file_that_cannot_be_read_is_one_sentence(postgres: Postgres, script: Script, path: str) -> None:
+    done = script("restore.sh", postgres, Path(path))
+    assert (done.returncode, done.stderr) == (1, f"{path} cannot be read.\n")
+
+
+def test_a_failed_restore_changes_nothing(postgres: Postgres, backup: Path, script: Script) -> None:
+    query(postgres, f"INSERT INTO {TABLE} VALUES (now(), 'aq_new')")
+    before = everything(postgres), query(postgres, VERSION)
+    # The very last step but one refuses: the role of the API must not be a superuser.
+    done = script("restore.sh", postgres, backup, POSTGRES_API_USER="postgres")
+    assert done.returncode != 0
+    assert "names a superuser" in done.stderr
+    assert done.stderr.splitlines()[-1] == "The backup was not restored. Nothing was changed."
+    assert (everything(postgres), query(postgres, VERSION)) == before
+    assert query(postgres, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'api_%'") == []
+
+
+@pytest.mark.parametrize("lines", [100, 10**9], ids=["half-way", "at the very end"])
+def test_a_pg_restore_that_fails_changes_nothing(
+    postgres: Postgres, backup: Path, script: Script, tmp_path: Path, lines: int
+) -> None:
+    (tmp_path / "pg_restore").write_text(
+        f'#!/bin/sh\ncase "$*" in *"--file -"*) {BIN}/pg_restore "$@" | head -n {lines}; exit 1;; esac\n'
+        f'exec {BIN}/pg_restore "$@"\n'
+    )
+    (tmp_path / "pg_restore").chmod(0o755)
+    query(postgres, f"INSERT INTO {TABLE} VALUES (clock_timestamp(), 'aq_new')")
+    before = everything(postgres), query(postgres, VERSION)
+    done = script("restore.sh", postgres, backup, programs=str(tmp_path))
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "The backup was not restored. Nothing was changed."
+    assert (everything(postgres), query(postgres, VERSION)) == before
+
+
+def test_the_api_answers_all_the_while(postgres: Postgres, backup: Path, script: Script) -> None:
+    login = {"user": "api", "password": ENVIRON["POSTGRES_API_PASSWORD"]}
+    reader = postgres.connect(**login)  # in the midst of a long answer from the old data
+    cursor = reader.cursor("slow")
+    cursor.execute(f"SELECT * FROM {TABLE}")
+    assert len(cursor.fetchmany(10)) == 10
+    query(postgres, f"DELETE FROM {TABLE} WHERE id_entity <> 'aq_salvia'")
+    [(few,)] = query(postgres, COUNT)
+    restoring = threading.Thread(target=script, args=("restore.sh", postgres, backup))
+    restoring.start()
+    session = postgres.connect(**login, options="-c statement_timeout=1000")
+    session.autocommit = True
+    other = session.cursor()
+
+    def counted() -> int:
+        other.execute(COUNT)
+        return other.fetchone()[0]
+
+    assert wait_until(lambda: counted() > few, timeout=20)
+    assert restoring.is_alive()  # the old data wait for their last reader
+    assert len(cursor.fetchall()) == counted() - 10
+    reader.close()
+    restoring.join(20)
+    assert not restoring.is_alive()
+    session.close()
+
+
+def test_the_datas_version_never_comes_back(postgres: Postgres, backup: Path, script: Script) -> None:
+    seen = [query(postgres, VERSION)]
+    for _ in range(2):
+        for _ in range(3):
+            query(postgres, f"UPDATE {TABLE} SET co = co")
+            seen.append(query(postgres, VERSION))
+        assert script("restore.sh", postgres, backup).returncode == 0
+        seen.append(query(postgres, VERSION))
+    assert seen == sorted(seen)
+    assert len({str(version) for version in seen}) == len(seen)
+
+
+def test_an_empty_password_is_refused_by_name(postgres: Postgres, backup: Path, script: Script) -> None:
+    for name in ("POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD"):
+        done = script("restore.sh", postgres, backup, **{name: ""})
+        assert done.returncode != 0
+        assert f"{name} must not be empty" in done.stderr
+
+
+def test_passwords_may_come_from_files(
+    postgres: Postgres, backup: Path, script: Script, tmp_path: Path
+) -> None:
+    for name in ("POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD"):
+        (tmp_path / name).write_text(ENVIRON[name] + "\n")
+    files = {f"{path.name}_FILE": str(path) for path in tmp_path.glob("*_PASSWORD")}
+    done = script("restore.sh", postgres, backup, POSTGRES_PASSWORD="", POSTGRES_API_PASSWORD="", **files)
+    assert done.returncode == 0
+    assert query(postgres, "SELECT 1", user="api", password=ENVIRON["POSTGRES_API_PASSWORD"]) == [(1,)]
+    with pytest.raises(psycopg2.OperationalError):
+        query(postgres, "SELECT 1", user="api", password="another")

@@ -1,0 +1,180 @@
+"""TLS to Postgres and to Redis, verified when the variables ask for it."""
+
+import itertools
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+from local.postgres import Postgres
+from local.processes import wait_until
+from local.services import ApiCache, ApiRest
+from local.valkey import Valkey
+from tests.credentials.conftest import ENVIRON, Authority, Door, PostgresDoor
+
+LATEST = "/air_quality/latest"
+
+
+def is_ready(service: ApiRest) -> bool:
+    """Whether a service that runs says that it can work."""
+    assert wait_until(lambda: service.get("/healthz") == 200, timeout=30)
+    return service.get("/readyz") == 200
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[ApiRest | ApiCache], None]]:
+    """Starts services without waiting until they are ready, which some never will be."""
+    services = []
+
+    def start(service: ApiRest | ApiCache) -> None:
+        services.append(service)
+        service.process.start()
+
+    yield start
+    for service in services:
+        service.kill()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"POSTGRES_SSLMODE": "verify-full", "POSTGRES_SSLROOTCERT": "ours"}, True),
+        ({"POSTGRES_SSLMODE": "require"}, True),
+        ({"POSTGRES_SSLMODE": "disable"}, False),
+        ({"POSTGRES_SSLMODE": "verify-full", "POSTGRES_SSLROOTCERT": "theirs"}, False),
+        ({"POSTGRES_SSLMODE": "verify-ca", "POSTGRES_SSLROOTCERT": "theirs"}, False),
+        # The certificate is for the address, not for this name of it.
+        (
+            {"POSTGRES_SSLMODE": "verify-full", "POSTGRES_SSLROOTCERT": "ours", "POSTGRES_HOST": "localhost"},
+            False,
+        ),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_api_rest_verifies_postgres(
+    postgres: Postgres,
+    authority: Authority,
+    new_authority: Callable[[], Authority],
+    started: Callable[[ApiRest], None],
+    tmp_path: Path,
+    settings: dict[str, str],
+    expected: bool,
+) -> None:
+    files = {"ours": authority.file, "theirs": new_authority().file}
+    settings = {name: str(files.get(value, value)) for name, value in settings.items()}
+    with PostgresDoor(authority.issue("127.0.0.1"), postgres.port) as door:
+        way = {"POSTGRES_PORT": str(door.port), "WEB_CONCURRENCY": "1"}
+        service = ApiRest(postgres.environ | way | settings, output=tmp_path / "log")
+        started(service)
+        assert is_ready(service) is expected
+        assert service.get(LATEST) == (200 if expected else 503)
+        assert door.entered > 0 or not expected
+        service.kill()
+    assert ENVIRON["POSTGRES_API_PASSWORD"] not in (tmp_path / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[int]:
+    """An origin whose answers may be stored for a minute; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Cache-Control", "max-age=60")
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def caches(origin: int, settings: Mapping[str, str], log: Path) -> list[ApiCache]:
+    """Two api-caches, which share nothing but Redis."""
+    environ = {
+        "BACKEND_HOST": "127.0.0.1",
+        "BACKEND_PORT": str(origin),
+        "CACHE_WORKERS": "1",
+        "REDIS_HOST": "127.0.0.1",
+        "REDIS_PASSWORD": ENVIRON["REDIS_PASSWORD"],
+        **settings,
+    }
+    return [ApiCache(environ, output=log) for _ in range(2)]
+
+
+def share(first: ApiCache, second: ApiCache, path: str) -> bool:
+    """Whether the second answers from what the first has stored."""
+    assert requests.get(first.url + path, timeout=10).content == b"hello"
+    answer = requests.get(second.url + path, timeout=10)
+    assert answer.content == b"hello"
+    return "hit" in answer.headers["Cache-Status"]
+
+
+@pytest.mark.parametrize("password", ["one of two", "the other"])  # as while one replaces the other
+def test_api_caches_share_entries_through_verified_tls_as_an_acl_user(
+    valkey: Valkey,
+    authority: Authority,
+    origin: int,
+    started: Callable[[ApiCache], None],
+    tmp_path: Path,
+    password: str,
+) -> None:
+    with Door(authority.issue("127.0.0.1"), valkey.port) as door:
+        tls = {"REDIS_TLS": "true", "REDIS_TLS_CA": str(authority.file), "REDIS_PORT": str(door.port)}
+        user = {"REDIS_USER": "cache", "REDIS_PASSWORD": password}
+        first, second = caches(origin, tls | user, tmp_path / "log")
+        for cache in (first, second):
+            started(cache)
+            assert wait_until(lambda cache=cache: cache.get("/readyz") == 200, timeout=30)
+        paths = (f"/{uuid.uuid4()}" for _ in itertools.count())
+        assert wait_until(lambda: share(first, second, next(paths)), timeout=20)
+        assert door.entered >= 2
+        for cache in (first, second):
+            cache.kill()
+
+
+@pytest.mark.parametrize("fault", ["another authority", "another name", "no TLS there", "wrong password"])
+def test_api_cache_leaves_a_redis_alone_that_it_cannot_trust(
+    valkey: Valkey,
+    authority: Authority,
+    new_authority: Callable[[], Authority],
+    origin: int,
+    started: Callable[[ApiCache], None],
+    tmp_path: Path,
+    fault: str,
+) -> None:
+    leaf = authority.issue("redis.example" if fault == "another name" else "127.0.0.1")
+    ca = new_authority() if fault == "another authority" else authority
+    with Door(leaf, valkey.port) as door:
+        settings = {
+            "REDIS_TLS": "true",
+            "REDIS_TLS_CA": str(ca.file),
+            "REDIS_PORT": str(valkey.port if fault == "no TLS there" else door.port),
+            "REDIS_PASSWORD": "guess" if fault == "wrong password" else ENVIRON["REDIS_PASSWORD"],
+        }
+        first, second = caches(origin, settings, tmp_path / "log")
+        for cache in (first, second):
+            started(cache)
+            assert wait_until(lambda cache=cache: cache.get("/readyz") == 200, timeout=30)
+        assert not any(share(first, second, f"/{fault.split(maxsplit=1)[0]}{number}") for number in range(5))
+        for cache in (first, second):
+            cache.kill()
+    assert "guess" not in (tmp_path / "log").read_text()
+
+
+def test_a_flag_that_is_none_is_told(tmp_path: Path) -> None:
+    environ = {"REDIS_PASSWORD": "x", "REDIS_TLS": "maybe"}
+    cache = ApiCache(environ, output=tmp_path / "log")
+    cache.process.start()
+    assert wait_until(lambda: not cache.process.running, timeout=20)
+    assert "REDIS_TLS: 'maybe' is not true or false." in (tmp_path / "log").read_text()

@@ -1,0 +1,32 @@
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.local.checkout import Checkout
+
+# Root also tries an ordinary user; an ordinary user can only be itself.
+USERS = ["root", "nobody"] if os.geteuid() == 0 else ["me"]
+
+
+@pytest.fixture(scope="session")
+def new_checkout() -> Iterator[Callable[[str], Checkout]]:
+    """Makes checkouts by user; root's lies in a folder that nobody else may enter."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    folder.chmod(0o755)
+
+    def new(user: str) -> Checkout:
+        parent = Path(tempfile.mkdtemp(dir=folder))
+        parent.chmod(0o755 if user == "nobody" else 0o700)
+        (parent / "checkout").mkdir()
+        return Checkout(parent / "checkout", user)
+
+    yield new
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def checkout(new_checkout: Callable[[str], Checkout]) -> Checkout:
+    return new_checkout(USERS[0])
