@@ -1,0 +1,73 @@
+"""Keyset pages."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from tests.http_client import Client
+from tests.rows import INSERT, rows
+
+
+def pages(client: Client, path: str) -> list[list[dict[str, object]]]:
+    found = []
+    while path:
+        response = client.get(path)
+        assert response.status_code == 200, response.text
+        found.append(response.json())
+        link = response.links.get("next", {}).get("url", "")
+        assert link.startswith("/") or not link  # relative
+        path = link
+    return found
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        ("/air_quality?from=2016-10-01&to=2016-10-01T06:00:00", 7),
+        ("/air_quality?id_entity=aq_salvia,aq_jazmin&to=2016-10-01T06:00:00", 5),
+        ("/air_quality/latest?pollutant=o3", 3),
+        ("/air_quality/aggregate?period=hour&pollutant=no2&tz=Europe/Madrid&to=2016-10-01T12:00:00", 11),
+        ("/air_quality/rolling?window=8h&pollutant=o3&from=2016-10-01T12:00:00&to=2016-10-01T15:00:00", 13),
+        ("/air_quality/rolling?window=2d&pollutant=no2,co&id_entity=aq_salvia", 40),
+    ],
+)
+def test_pages_add_up_to_the_whole(client: Client, path: str, limit: int, order: str) -> None:
+    whole = client.get(f"{path}&order={order}").json()
+    cut = pages(client, f"{path}&order={order}&limit={limit}")
+    assert [row for page in cut for row in page] == whole
+    assert [len(page) for page in cut[:-1]] == [limit] * (len(cut) - 1)
+    assert len(cut) > 1
+    ascending = client.get(f"{path}&order=asc").json()
+    assert whole == (ascending if order == "asc" else ascending[::-1])
+
+
+def test_an_exact_last_page_has_no_next(client: Client) -> None:
+    assert "Link" not in client.get("/air_quality/latest?limit=10").headers
+    assert "Link" in client.get("/air_quality/latest?limit=9").headers
+
+
+def test_pages_neither_skip_nor_repeat_while_others_insert(client: Client, sql: Cursor) -> None:
+    began = datetime(2030, 1, 1)  # noqa: DTZ001
+    mine = [(began + timedelta(hours=2 * number), "paged", number) for number in range(20)]
+    with rows(sql, mine):
+        path, seen = "/air_quality?id_entity=paged&pollutant=no2&limit=3", []
+        while path:
+            response = client.get(path)
+            seen += [row["no2"] for row in response.json()]
+            # One before and one after what has been read.
+            for instant in (began - timedelta(hours=len(seen)), began + timedelta(hours=2 * len(seen) + 1)):
+                sql.execute(INSERT % "(%s, 'paged', 1000)", (instant,))
+            path = response.links.get("next", {}).get("url", "")
+        assert [number for number in seen if number < 1000] == list(range(20))
+
+
+def test_deep_pages_use_the_index(sql: Cursor) -> None:
+    sql.execute("SET enable_seqscan = off; SET enable_sort = off")
+    sql.execute(
+        "EXPLAIN SELECT * FROM air_quality_measurements"
+        " WHERE (time_instant, id_entity) > ('2016-10-02', 'aq_l') ORDER BY time_instant, id_entity LIMIT 10"
+    )
+    plan = "\n".join(line for (line,) in sql.fetchall())
+    assert "Index Cond: (ROW(time_instant" in plan

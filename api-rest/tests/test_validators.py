@@ -1,0 +1,203 @@
+"""A response never carries validators that name other data than it holds."""
+
+import threading
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+import pytest
+from local.postgres import Postgres
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from tests.http_client import Client
+
+TABLE = "air_quality_measurements"
+CHANGES = {
+    "insert": f"INSERT INTO {TABLE} (time_instant, id_entity, no2) VALUES ('2031-01-01', 'v', 1)",
+    "update": f"UPDATE {TABLE} SET no2 = 2 WHERE id_entity = 'v'",
+    "delete": f"DELETE FROM {TABLE} WHERE id_entity = 'v'",
+}
+
+
+def etag(client: Client, path: str = "/air_quality?limit=1") -> str:
+    return client.get(path).headers["ETag"]
+
+
+def test_every_kind_of_change_changes_the_tag(client: Client, sql: Cursor) -> None:
+    for change in CHANGES.values():
+        before = etag(client)
+        assert etag(client) == before
+        sql.execute(change)
+        assert etag(client) != before
+    before = etag(client)
+    sql.execute(f"UPDATE {TABLE} SET no2 = 2 WHERE id_entity = 'nobody'")  # which changes nothing
+    assert etag(client) == before
+
+
+def test_truncate_and_copy_change_the_version(postgres: Postgres) -> None:
+    connection = postgres.connect(options="-c search_path=api")
+    with connection.cursor() as cursor:  # in one transaction, which is never committed
+        versions = []
+        for change in (f"TRUNCATE {TABLE}", f"COPY {TABLE} FROM PROGRAM 'echo 2031-01-01,c,,,,,,' CSV"):
+            cursor.execute("SELECT version FROM data_version")
+            versions.append(cursor.fetchone())
+            cursor.execute(change)
+        cursor.execute("SELECT version FROM data_version")
+        versions.append(cursor.fetchone())
+        cursor.execute("SELECT id_entity, measurements FROM stations")
+        assert cursor.fetchall() == [("c", 1)]
+    connection.rollback()
+    connection.close()
+    assert len(set(versions)) == 3
+
+
+def test_representations_differ(client: Client) -> None:
+    paths = [
+        "/air_quality",
+        "/air_quality?limit=5",
+        "/air_quality?format=csv",
+        "/air_quality?format=ndjson",
+        "/stations",
+    ]
+    assert len({etag(client, path) for path in paths}) == len(paths)
+    assert etag(client).startswith('"')  # strong
+
+
+def test_not_modified(client: Client) -> None:
+    path = "/air_quality?limit=2"
+    tag = etag(client, path)
+    for value in (tag, f'"x", W/{tag}', "*"):
+        response = client.get(path, headers={"If-None-Match": value})
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["ETag"] == tag
+        assert "max-age" in response.headers["Cache-Control"]
+    assert client.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+    assert client.get(path, headers={"If-Match": '"x"'}).status_code == 412
+    assert client.get(path, headers={"If-Match": tag}).status_code == 200
+
+
+def test_not_modified_asks_for_no_rows(client: Client, postgres: Postgres) -> None:
+    tag = etag(client, "/air_quality")
+    lock = postgres.connect(options="-c search_path=api")
+    with lock.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")  # whoever reads the table waits
+        assert client.get("/air_quality", headers={"If-None-Match": tag}).status_code == 304
+    lock.rollback()
+    lock.close()
+
+
+def test_if_modified_since(client: Client) -> None:
+    path = "/air_quality?limit=2"
+    deadline = time.monotonic() + 5
+    while True:  # a change of this very second is not settled yet
+        date = client.get(path).headers["Last-Modified"]
+        status = client.get(path, headers={"If-Modified-Since": date}).status_code
+        if status == 304 or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    assert status == 304
+    assert client.get(path, headers={"If-Modified-Since": date, "If-None-Match": '"x"'}).status_code == 200
+    assert client.get(path, headers={"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}).status_code == 200
+    assert parsedate_to_datetime(date).timestamp() <= time.time()
+
+
+def test_commits_out_of_order(client: Client, postgres: Postgres, sql: Cursor) -> None:
+    """The first to write is the last to commit; neither waits for the other, and no tag comes twice."""
+    first, second = (postgres.connect(options="-c search_path=api -c lock_timeout=2s") for _ in range(2))
+    seen: list[tuple[str, str, bytes]] = []
+
+    def look() -> None:
+        response = client.get("/air_quality?id_entity=o1,o2&pollutant=no2")
+        seen.append((response.headers["ETag"], response.headers["Last-Modified"], response.content))
+
+    look()
+    insert = f"INSERT INTO {TABLE} (time_instant, id_entity, no2) VALUES ('2031-01-01', %s, 1)"
+    first.cursor().execute(insert, ("o1",))
+    second.cursor().execute(insert, ("o2",))
+    look()
+    second.commit()
+    look()
+    first.commit()
+    look()
+    first.close()
+    second.close()
+    sql.execute(f"DELETE FROM {TABLE} WHERE id_entity IN ('o1', 'o2')")
+    assert (seen[0][0], seen[0][2]) == (seen[1][0], seen[1][2])
+    assert len({tag for tag, _, _ in seen}) == len({body for _, _, body in seen}) == 3
+    # The date of the state before the last commit is no excuse, though that commit's change is dated earlier.
+    since = client.get(
+        "/air_quality?id_entity=o1,o2&pollutant=no2", headers={"If-Modified-Since": seen[2][1]}
+    )
+    assert since.status_code == 200
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_one_tag_is_one_state_while_writers_write(
+    client: Client, postgres: Postgres, sql: Cursor, isolation: str
+) -> None:
+    stop = threading.Event()
+    errors: list[BaseException] = []
+    writers = [
+        threading.Thread(
+            target=_guarded,
+            args=(_write, errors, postgres.connect(options="-c search_path=api"), name, isolation, stop),
+        )
+        for name in ("w1", "w2", "w3")
+    ]
+    bodies: dict[str, bytes] = {}
+    try:
+        for writer in writers:
+            writer.start()
+        for _ in range(150):
+            response = client.get("/air_quality?id_entity=w1,w2,w3&pollutant=no2")
+            held = bodies.setdefault(response.headers["ETag"], response.content)
+            assert held == response.content
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+        sql.execute(f"DELETE FROM {TABLE} WHERE id_entity IN ('w1', 'w2', 'w3')")
+    assert not errors
+    assert len(bodies) > 10
+
+
+def _guarded(target: Callable[..., None], errors: list[BaseException], *args: object) -> None:
+    try:
+        target(*args)
+    except BaseException as error:  # noqa: BLE001
+        errors.append(error)
+
+
+def _write(connection: Connection, name: str, isolation: str, stop: threading.Event) -> None:
+    number = 0
+    while not stop.is_set():
+        number += 1
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+            statement = f"INSERT INTO {TABLE} (time_instant, id_entity, no2) VALUES ('2031-01-01', %s, %s)"
+            cursor.execute(
+                statement + " ON CONFLICT (id_entity, time_instant) DO UPDATE SET no2 = excluded.no2",
+                (name, number),
+            )
+            stop.wait(0.002 * (number % 3))
+        connection.commit()
+    connection.close()
+
+
+def test_folding_keeps_the_sums(sql: Cursor) -> None:
+    sql.execute("SELECT version FROM data_version")
+    (before,) = sql.fetchone() or (0,)
+    for number in range(300):
+        sql.execute(
+            f"INSERT INTO {TABLE} (time_instant, id_entity, no2)"
+            " VALUES (timestamp '2031-01-01' + %s * interval '1 h', 'f', 1)",
+            (number,),
+        )
+    sql.execute("SELECT version, (SELECT count(*) FROM data_changes) FROM data_version")
+    after, kept = sql.fetchone() or (0, 0)
+    sql.execute("SELECT measurements, no2, so2 FROM stations WHERE id_entity = 'f'")
+    assert sql.fetchone() == (300, 300, 0)
+    assert after == before + 300
+    assert kept < 200
+    sql.execute(f"DELETE FROM {TABLE} WHERE id_entity = 'f'")
