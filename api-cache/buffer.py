@@ -1,0 +1,197 @@
+"""Content on its way from one source to several readers, each at its own pace, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from origin import OriginError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+WINDOW_BYTES = 1024 * 1024
+"""How far the source may be ahead of the slowest reader of what is not kept."""
+NOBODY_SECONDS = 5.0
+"""How long the source waits for a reader."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """The bytes that all buffers of a process may keep together."""
+
+    left: int
+
+    def take(self, size: int) -> bool:
+        """Whether so much is left, which then is taken."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """One client's place in the content: the number of its next part."""
+
+    next: int = 0
+
+
+class Buffer:  # pylint: disable=too-many-instance-attributes
+    """The parts that some reader may still need.
+
+    A buffer that keeps everything lets each reader take its time, and latecomers find the beginning. When the
+    budget is used up, or keeping is pointless, it goes on as a window that moves with its slowest reader.
+    """
+
+    def __init__(self, budget: Budget, *, keeps: bool) -> None:
+        self._budget = budget
+        self._keeps = keeps
+        self._kept_bytes = 0
+        self._parts: list[bytes] = []
+        self._first = 0
+        self._held_bytes = 0
+        self._readers: set[Reader] = set()
+        self._has_ended = False
+        self._error: OriginError | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # ---- readers
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a new reader would find the beginning."""
+        return self.has_beginning and self._error is None
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether nothing has been dropped yet."""
+        return self._first == 0
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody reads, now."""
+        return bool(self._readers)
+
+    def reader(self) -> Reader:
+        """A place at the beginning, to be given back by `leave` or by the end of `read`."""
+        reader = Reader()
+        self._readers.add(reader)
+        self._wake()
+        return reader
+
+    async def read(self, reader: Reader) -> AsyncIterator[bytes]:
+        """The content from the beginning.
+
+        Raises:
+            OriginError: it will not come to its end.
+        """
+        try:
+            while True:
+                if reader.next < self._first:
+                    raise OriginError("The beginning of the content is gone.")
+                while reader.next < self._first + len(self._parts):
+                    part = self._parts[reader.next - self._first]
+                    reader.next += 1
+                    self._forget()
+                    yield part
+                if self._error is not None:
+                    raise self._error
+                if self._has_ended:
+                    return
+                await self.change()
+        finally:
+            self.leave(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """Whoever took a place gives it back."""
+        self._readers.discard(reader)
+        self._forget()
+        self._give_back_all()
+        self._wake()
+
+    # ---- the source
+
+    def add(self, part: bytes) -> None:
+        """The next part."""
+        self._parts.append(part)
+        self._held_bytes += len(part)
+        if self._keeps:
+            if self._budget.take(len(part)):
+                self._kept_bytes += len(part)
+            else:
+                self.keep_no_more()
+        self._wake()
+
+    def keep_no_more(self) -> None:
+        """Go on as a window."""
+        self._keeps = False
+        self._forget()
+
+    def end(self, error: OriginError | None = None) -> None:
+        """There is no more: all is there, or it broke off."""
+        self._has_ended = True
+        self._error = error
+        self._give_back_all()
+        self._wake()
+
+    async def room(self) -> None:
+        """Wait until the slowest reader is near enough.
+
+        Raises:
+            OriginError: there is none, and none comes.
+        """
+        while not self._keeps and self._held_bytes > WINDOW_BYTES:
+            try:
+                async with asyncio.timeout(None if self._readers else NOBODY_SECONDS):
+                    await self.change()
+            except TimeoutError:
+                raise OriginError("Nobody reads any more.") from None
+
+    async def begun(self) -> None:
+        """Wait for the first part, or for an end without any.
+
+        Raises:
+            OriginError: it broke off before its first part.
+        """
+        while not (self._parts or self._first or self._has_ended):
+            await self.change()
+        if self._error is not None and not (self._parts or self._first):
+            raise self._error
+
+    # ---- both
+
+    async def change(self) -> None:
+        """Wait until something happens here."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        await future
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+
+    def _forget(self) -> None:
+        """Drop what everybody has read."""
+        if self._keeps or not self._readers:
+            return
+        count = min(reader.next for reader in self._readers) - self._first
+        if count > 0:
+            size = sum(map(len, self._parts[:count]))
+            del self._parts[:count]
+            self._first += count
+            self._held_bytes -= size
+            self._give_back(min(size, self._kept_bytes))
+            self._wake()
+
+    def _give_back_all(self) -> None:
+        """When the last reader has left, nothing holds the parts any more."""
+        if self._has_ended and not self._readers:
+            self._give_back(self._kept_bytes)
+
+    def _give_back(self, size: int) -> None:
+        self._budget.left += size
+        self._kept_bytes -= size

@@ -1,0 +1,149 @@
+"""Content codings of our own: text is compressed once, when stored, and served as the client accepts it.
+
+Each coded form has an entity tag of its own (RFC 9110 §8.8.3), made from the origin's by a suffix and mapped
+back by taking it off. Libraries and levels must keep up with the origin. Measured on measurements as JSON, in
+MB/s (and by which factor they shrink): zstd at level 1 476 (3.9), at 3 190 (3.3); gzip by ISA-L at 2 414
+(3.3), by zlib at 1 163 (3.1), at 6 43 (3.5); br at 1 250 (3.9). Whoever accepts br accepts gzip, so br is not
+worth a third form.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING, Protocol
+
+from backports import zstd
+from isal import isal_zlib
+
+from httpcache import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from httpcache.messages import Headers, Response
+
+CODINGS = ("zstd", "gzip")
+"""Ours, the preferred one first."""
+ZSTD_LEVEL = 1
+GZIP_LEVEL = 2
+_ISAL_LARGEST_WINDOW_GZIP = 31
+MIN_BYTES = 256
+"""Shorter content does not gain from it."""
+_TEXT = re.compile(
+    r"text/.*|.*\+(json|xml|text)|application/(json|javascript|xml|xhtml\+xml|problem\+json|geo\+json|x-ndjson"
+    r"|x-javascript|ecmascript|wasm|rtf|yaml)|image/(svg\+xml|bmp)|font/(otf|ttf)",
+    re.IGNORECASE,
+)
+_NOT_WITH = ("content-encoding", "content-range", "content-digest", "repr-digest", "digest", "content-md5")
+"""Fields that would be untrue of a coded form."""
+_OUR_SUFFIX = re.compile(rf"-(?:{'|'.join(CODINGS)})\"")
+_QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
+
+
+def compressible(response: Response) -> bool:
+    """Whether the content is worth a coding, and no one forbids it (no-transform, RFC 9111 §5.2.2.6)."""
+    headers = response.headers
+    if response.status != 200 or any(name in headers for name in _NOT_WITH):
+        return False
+    if "no-transform" in fields.directives(headers.values("cache-control")):
+        return False
+    length = headers.get("content-length")
+    if length is not None and length.isdigit() and int(length) < MIN_BYTES:
+        return False
+    media_type = (headers.get("content-type") or "").split(";")[0].strip()
+    return _TEXT.fullmatch(media_type) is not None
+
+
+def negotiate(accept: str | None, available: Mapping[str, object]) -> str:
+    """The coding in which to answer a request with this Accept-Encoding (RFC 9110 §12.5.3)."""
+    if accept is None or not any(coding in available for coding in CODINGS):
+        return "identity"
+    weights = _weights(accept)
+    best, weight = "identity", weights.get("identity", weights.get("*", 0.001) if "*" in weights else 0.001)
+    for coding in reversed(CODINGS):
+        offered = weights.get(coding, weights.get("*", 0.0))
+        if coding in available and offered > 0 and offered >= weight:
+            best, weight = coding, offered
+    return best
+
+
+def _weights(accept: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for member in fields.members((accept,)):
+        coding, _, parameter = member.partition(";")
+        quality = _QUALITY.fullmatch(parameter.strip()) if parameter.strip() else None
+        name = coding.strip().lower().removeprefix("x-")
+        found[name] = float(quality[1]) if quality else 0.0 if parameter.strip() else 1.0
+    return found
+
+
+def own_tag(tag: str, coding: str) -> str:
+    """The entity tag of the content in one of our codings."""
+    return tag if coding == "identity" else f'{tag[:-1]}-{coding}"'
+
+
+def origin_tags(value: str) -> str:
+    """A condition's entity tags as the origin knows them."""
+    return _OUR_SUFFIX.sub('"', value)
+
+
+def coded_headers(headers: Headers, coding: str, *, coded: bool) -> Headers:
+    """The fields of a response as they are sent in this coding; `coded`: it is stored in codings of ours."""
+    if not coded:
+        return headers
+    names = [name.lower() for name in fields.members(headers.values("vary"))]
+    if "accept-encoding" not in names and "*" not in names:
+        headers = headers.extended((("Vary", "Accept-Encoding"),))
+    if coding == "identity":
+        return headers
+    tag = headers.get("etag")
+    if tag is not None:
+        headers = (
+            headers.replaced("ETag", own_tag(tag, coding))
+            if fields.entity_tag(tag)
+            else headers.without(("etag",))
+        )
+    return headers.replaced("Content-Encoding", coding)
+
+
+class _Stream(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class Compressor:
+    """Codes a body in all our codings at once, piece by piece."""
+
+    def __init__(self) -> None:
+        gzip = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _ISAL_LARGEST_WINDOW_GZIP)
+        self._streams: dict[str, _Stream] = {"zstd": zstd.ZstdCompressor(ZSTD_LEVEL), "gzip": gzip}
+
+    def feed(self, data: bytes) -> dict[str, bytes]:
+        return {coding: stream.compress(data) for coding, stream in self._streams.items()}
+
+    def finish(self) -> dict[str, bytes]:
+        return {coding: stream.flush() for coding, stream in self._streams.items()}
+
+
+class Plain:
+    """Keeps a body as it is."""
+
+    def feed(self, data: bytes) -> dict[str, bytes]:
+        return {"identity": data}
+
+    def finish(self) -> dict[str, bytes]:
+        return {}
+
+
+class Decompressor:
+    """Takes one of our codings off again, piece by piece."""
+
+    def __init__(self, coding: str) -> None:
+        self._zstd = zstd.ZstdDecompressor() if coding == "zstd" else None
+        self._gzip = zlib.decompressobj(31) if coding == "gzip" else None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._zstd is not None:
+            return self._zstd.decompress(data)
+        return self._gzip.decompress(data) if self._gzip is not None else data

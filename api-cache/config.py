@@ -1,0 +1,134 @@
+"""The settings of api-cache, from its environment. Field `cache_ttl` is variable `CACHE_TTL`, and so on."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class ConfigError(Exception):
+    """All that is wrong with the settings, one line each, naming the variable and the remedy."""
+
+
+def _number(minimum: float, *, whole: bool = False) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = int(text) if whole else float(text)
+        if not minimum <= value < 2**53:
+            raise ValueError
+        return value
+
+    parse.__doc__ = f"a {'whole ' if whole else ''}number, at least {minimum:g}"
+    return parse
+
+
+def _port(text: str) -> int:
+    """a port number from 1 to 65535"""  # noqa: D403, D415  # a phrase of the message
+    if not 1 <= int(text) <= 65_535:
+        raise ValueError
+    return int(text)
+
+
+def _text(text: str) -> str:
+    """a value"""  # noqa: D403, D415  # a phrase of the message
+    if not text:
+        raise ValueError
+    return text
+
+
+def _flag(text: str) -> bool:
+    """true or false"""  # noqa: D403, D415  # a phrase of the message
+    if text not in {"true", "false"}:
+        raise ValueError
+    return text == "true"
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "host": _text,
+    "port": _port,
+    "redis_host": _text,
+    "redis_port": _port,
+    "redis_user": _text,
+    "redis_password": _text,
+    "redis_tls": _flag,
+    "redis_tls_ca": _text,
+    "backend_host": _text,
+    "backend_port": _port,
+    "cache_ttl": _number(0),
+    "cache_stale_if_error": _number(0),
+    "cache_memory_bytes": _number(0, whole=True),
+    "cache_max_object_bytes": _number(0, whole=True),
+    "cache_max_request_bytes": _number(0, whole=True),
+    "cache_collapse_wait": _number(0),
+    "cache_connect_timeout": _number(0.001),
+    "cache_origin_timeout": _number(0.001),
+    "cache_workers": _number(1, whole=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:  # pylint: disable=too-many-instance-attributes  # one per variable
+    """Durations are in seconds, sizes in bytes."""
+
+    host: str = "0.0.0.0"  # noqa: S104  # the service faces users
+    port: int = 8080
+    redis_host: str = "redis"
+    redis_port: int = 6379
+    redis_user: str = "default"
+    redis_password: str = field(repr=False)
+    redis_tls: bool = False
+    redis_tls_ca: str = ""
+    backend_host: str = "api-rest"
+    backend_port: int = 5000
+    cache_ttl: float = 30.0
+    cache_stale_if_error: float = 86_400.0
+    cache_memory_bytes: int = 64 * 2**20
+    cache_max_object_bytes: int = 64 * 2**20
+    cache_max_request_bytes: int = 64 * 2**20
+    cache_collapse_wait: float = 5.0
+    cache_connect_timeout: float = 2.0
+    cache_origin_timeout: float = 30.0
+    cache_workers: int = 2
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Config:
+        """Read and check every variable. An empty one counts as absent.
+
+        `X_FILE` may name a file that holds the value of a secret `X`.
+
+        Raises:
+            ConfigError: for all problems together.
+        """
+        values: dict[str, object] = {}
+        problems: list[str] = []
+        for each in fields(cls):
+            name = each.name.upper()
+            try:
+                text = _given(environ, name, secret=not each.repr)
+            except OSError as error:
+                problems.append(f"{name}_FILE: cannot be read ({error.strerror}).")
+                continue
+            if text:
+                _parse(each.name, text, values, problems, secret=not each.repr)
+            elif each.default is MISSING:
+                problems.append(f"{name} is empty: set it, or run `make passwords`.")
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(**values)  # type: ignore[arg-type]  # each value came from its own field's parser
+
+
+def _given(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
+    path = environ.get(f"{name}_FILE", "") if secret else ""
+    return Path(path).read_text("utf-8").rstrip("\r\n") if path else environ.get(name, "")
+
+
+def _parse(name: str, text: str, values: dict[str, object], problems: list[str], *, secret: bool) -> None:
+    parser = _PARSERS[name]
+    try:
+        values[name] = parser(text)
+    except ValueError:
+        shown = "its value" if secret else repr(text)
+        problems.append(f"{name.upper()}: {shown} is not {parser.__doc__}.")

@@ -1,0 +1,172 @@
+"""One answer of the origin on its way: read once, stored as it passes, shared by all clients who may."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import coding
+from buffer import Budget, Buffer
+from origin import Answer, OriginError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from buffer import Reader
+    from httpcache.messages import Entry, Exchange
+    from httpcache.storing import Refusal
+    from store import Writer
+
+IN_THREAD_BYTES = 64 * 1024
+"""From this size on, compressing takes so long that others should be served meanwhile."""
+
+
+@dataclass(slots=True)
+class Storing:
+    """How an answer is stored: by whom, as what, for how long."""
+
+    writer: Writer
+    entry: Entry
+    ttl: float
+    codec: coding.Compressor | coding.Plain
+    max_bytes: int
+    """In Redis, in all codings together."""
+
+
+class Fetch:  # pylint: disable=too-many-instance-attributes
+    """The content of one answer: a task reads it into a buffer and into the store; clients read the buffer.
+
+    While it is being stored, the buffer keeps all of it, as far as the budget allows; so a slow client slows
+    nobody. What is not stored passes in a window.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        exchange: Exchange,
+        storing: Storing | None,
+        budget: Budget,
+        done: Callable[[], None],
+    ) -> None:
+        self.exchange = exchange
+        self.length = answer.length
+        self.entry: Entry | None = storing.entry if storing else None
+        self.is_coded = storing is not None and isinstance(storing.codec, coding.Compressor)
+        self.refusal: Refusal | None = None
+        self._answer = answer
+        self._storing = storing
+        self._done = done
+        self._buffer = Buffer(budget, keeps=storing is not None)
+        self._size = 0
+        self._is_committed = False
+        self._is_stored = False
+        self._task = asyncio.create_task(self._pump())
+
+    # ---- for clients
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether a latecomer may still read it from its beginning."""
+        return self._storing is not None and self._buffer.is_whole
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether it can be read at all: those who share it may have gone ahead when keeping it ended."""
+        return self._buffer.has_beginning
+
+    @property
+    def is_being_stored(self) -> bool:
+        """Whether it will be found in the store, if all goes well."""
+        return self._storing is not None
+
+    async def begun(self) -> None:
+        """Wait until some content is there; see Buffer."""
+        await self._buffer.begun()
+
+    async def ended(self) -> None:
+        """Wait for its end, whatever that is."""
+        await asyncio.wait((self._task,))
+
+    def reader(self) -> Reader:
+        """A place at the beginning of the content; see Buffer."""
+        return self._buffer.reader()
+
+    def read(self, reader: Reader) -> AsyncIterator[bytes]:
+        """The content; when its last reader leaves, what is not being stored is read no further."""
+        return self._read(reader)
+
+    async def _read(self, reader: Reader) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._buffer.read(reader):
+                yield part
+        finally:
+            self.leave(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """Give a place back unread."""
+        self._buffer.leave(reader)
+        if self._storing is None and not self._buffer.has_readers:
+            self._task.cancel()
+
+    # ---- the task
+
+    async def _pump(self) -> None:
+        error: OriginError | None = OriginError("Nobody reads any more.")
+        try:
+            async for part in self._answer.parts():
+                await self._take(part)
+            await self._commit()
+            error = None
+        except OriginError as broken:
+            error = broken
+        finally:
+            self._answer.close()
+            self._buffer.end(error)
+            if not self._is_stored:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._stop_storing()
+            self._done()
+
+    async def _take(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size == self.length:
+            # With this part a client knows the end: so that its next request finds the entry, store it first.
+            await self._store(part)
+            await self._commit()
+            self._buffer.add(part)
+        else:
+            self._buffer.add(part)
+            await self._store(part)
+        await self._buffer.room()
+
+    async def _store(self, part: bytes) -> None:
+        storing = self._storing
+        if storing is None or storing.writer.failed:
+            return
+        await storing.writer.write(await _coded(storing.codec.feed, part))
+        if storing.writer.failed or storing.writer.size > storing.max_bytes:
+            await self._stop_storing()
+
+    async def _commit(self) -> None:
+        storing = self._storing
+        if storing is None or self._is_committed:
+            return
+        self._is_committed = True  # whether or not the store then takes it: a codec is finished only once
+        await storing.writer.write(storing.codec.finish())
+        self._is_stored = await storing.writer.commit(storing.entry, self._size, storing.ttl) is not None
+
+    async def _stop_storing(self) -> None:
+        """From now on nobody else joins, and the slowest reader sets the pace."""
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            self._buffer.keep_no_more()
+            self._done()
+            await storing.writer.abandon()
+
+
+async def _coded(feed: Callable[[bytes], dict[str, bytes]], part: bytes) -> dict[str, bytes]:
+    if len(part) < IN_THREAD_BYTES:
+        return feed(part)
+    return await asyncio.get_running_loop().run_in_executor(None, feed, part)

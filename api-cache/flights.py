@@ -1,0 +1,160 @@
+"""One question to the origin for all who ask the same: a future within a process, a lock across them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fetch import Fetch
+from origin import OriginError
+from store import LOCK_SECONDS, Store, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from memory import Page
+    from observability import Counters
+    from stored import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The origin said that a stored response is still good: here it is, freshened."""
+
+    page: Page
+    stored: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Another process has answered meanwhile; look into the store."""
+
+
+Outcome = Fetch | Validated | LookAgain
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """One question under way."""
+
+    name: str
+    ready: asyncio.Future[Outcome]
+    token: bytes | None = None
+    heartbeat: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Flights:
+    """All questions of this process, by the name of what they ask for. Durations are in seconds."""
+
+    store: Store
+    counters: Counters
+    patience: float
+    _flights: dict[str, Flight] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _waiting: int = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._flights
+
+    async def join(
+        self, name: str, lead: Callable[[Flight], Awaitable[Outcome]]
+    ) -> tuple[Outcome | None, bool]:
+        """What comes of the question, and whether it was this caller's own.
+
+        Whoever asks first has it asked, by a task that outlives them. The others wait, but no longer than
+        their patience: None then means that they should ask for themselves.
+
+        Raises:
+            OriginError: the origin failed, for all who waited.
+        """
+        flight = self._flights.get(name)
+        if flight is None:
+            return await asyncio.shield(self.start(name, lead).ready), True
+        with self._counted():
+            done, _ = await asyncio.wait((flight.ready,), timeout=self.patience)
+        return (flight.ready.result() if done else None), False
+
+    def start(self, name: str, lead: Callable[[Flight], Awaitable[Outcome]]) -> Flight:
+        flight = self._flights[name] = Flight(name, asyncio.get_running_loop().create_future())
+        self._keep(self._run(flight, lead))
+        return flight
+
+    def forget(self, key: str) -> None:
+        """The target was invalidated: nobody new joins those who asked before."""
+        for name in [name for name in self._flights if name.startswith(key)]:
+            del self._flights[name]
+
+    def end(self, flight: Flight) -> None:
+        """Its answer is stored, or can't be shared: from now on others ask for themselves."""
+        if self._flights.get(flight.name) is flight:
+            del self._flights[flight.name]
+        if flight.heartbeat is not None:
+            flight.heartbeat.cancel()
+        if flight.token is not None:
+            self._keep(self._unlock(flight.name, flight.token))
+            flight.token = None
+
+    async def lock(self, flight: Flight, settled: Callable[[], Awaitable[bool]]) -> bool:
+        """Become the one process that asks; False when `settled` says that another has answered meanwhile.
+
+        The wait for another process is bounded by our patience, and by its lock, which ends with it.
+        Without Redis, or without patience left, we ask all the same.
+        """
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(self.patience):
+                pause = 0.005
+                while not await self._take(flight):
+                    await asyncio.sleep(pause)
+                    pause = min(0.04, pause * 2)
+                    if await settled():
+                        return False
+        return True
+
+    async def _take(self, flight: Flight) -> bool:
+        flight.token = await self.store.lock(flight.name)
+        if flight.token is not None:
+            flight.heartbeat = asyncio.create_task(self._beat(flight.name, flight.token))
+        return flight.token is not None
+
+    async def _beat(self, name: str, token: bytes) -> None:
+        while True:
+            await asyncio.sleep(LOCK_SECONDS / 4)
+            with contextlib.suppress(StoreUnavailable):
+                await self.store.renew(name, token)
+
+    async def _unlock(self, name: str, token: bytes) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self.store.unlock(name, token)
+
+    async def _run(self, flight: Flight, lead: Callable[[Flight], Awaitable[Outcome]]) -> None:
+        outcome: Outcome | None = None
+        try:
+            outcome = await lead(flight)
+            flight.ready.set_result(outcome)
+        except OriginError as error:
+            flight.ready.set_exception(error)
+            flight.ready.exception()  # it may be that nobody waits any more
+        finally:
+            if not flight.ready.done():
+                flight.ready.set_exception(OriginError("The request was not finished."))
+                flight.ready.exception()
+            if not (isinstance(outcome, Fetch) and outcome.is_shareable):
+                self.end(flight)
+
+    def _keep(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @contextlib.contextmanager
+    def _counted(self):  # type: ignore[no-untyped-def]
+        self._waiting += 1
+        self.counters.set("waiters", self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.counters.set("waiters", self._waiting)

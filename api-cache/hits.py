@@ -1,0 +1,92 @@
+"""The shortest path: a plain GET of what lies fresh in memory, answered from bytes that are ready to send.
+
+It never decides anything of its own. The full path (proxy.py) answers first; what it sent is remembered
+here for requests that differ in nothing that its rules look at, and only until the entry's lifetime ends
+or memory drops it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from memory import MAX_PREPARED, Memory, Page, Prepared
+from stored import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy import Reply
+
+DECIDING = frozenset(
+    (
+        b"cache-control", b"pragma", b"range", b"if-match", b"if-none-match", b"if-modified-since",
+        b"if-unmodified-since", b"if-range", b"expect", b"upgrade", b"content-length", b"transfer-encoding",
+    )
+)  # fmt: skip
+"""Request fields that httpcache's rules look at, beside those that Vary names."""
+_PERSISTENCE = frozenset((b"close", b"keep-alive", b"Keep-Alive"))
+"""Values of Connection that nominate no field."""
+_PER_ANSWER = frozenset(("age", "content-length"))
+REASONS = {status.value: status.phrase.encode("latin-1") for status in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Hits:
+    """Looks up and remembers. `clock` is in seconds since the epoch."""
+
+    memory: Memory
+    clock: Callable[[], float]
+
+    def find(self, target: bytes, fields: dict[bytes, bytes]) -> tuple[Prepared, int] | None:
+        """The answer to a GET with these fields (lower-case names, no repeated ones), and its age."""
+        page = self.memory.plain(target)
+        if page is None or self.memory.usable_until <= time.monotonic() or not _is_plain(fields):
+            return None
+        found = page.prepared.get(_selecting(page, fields))
+        if found is None:
+            return None
+        age = self.clock() - found.made
+        if not 0.0 <= age < found.lifetime:
+            return None
+        return found, int(age)
+
+    def remember(self, fields: dict[bytes, bytes], reply: Reply) -> None:
+        """Keep a plain hit of the full path for the requests to come."""
+        page, stored = reply.page, reply.stored
+        if page is None or stored is None or not isinstance(reply.content, bytes) or not _is_plain(fields):
+            return
+        if len(page.prepared) >= MAX_PREPARED:
+            page.prepared.clear()
+        if not page.selecting:
+            names = names_of(page.stored).union(
+                ("accept-encoding",) if any(it.is_coded for it in page.stored) else ()
+            )
+            page.selecting = tuple(sorted(name.encode("latin-1") for name in names))
+        entry = stored.entry
+        *lines, ours = (line for line in reply.headers if line[0].lower() not in _PER_ANSWER)
+        assert ours[0] == "Cache-Status"  # noqa: S101  # proxy.py adds it last
+        head = b"".join(
+            b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1")) for name, value in lines
+        )
+        page.prepared[_selecting(page, fields)] = Prepared(
+            status=reply.status,
+            head=status_line(reply.status) + head + b"Content-Length: %d\r\n" % len(reply.content),
+            body=reply.content,
+            made=entry.response_time - entry.initial_age,
+            lifetime=entry.lifetime,
+        )
+
+
+def _selecting(page: Page, fields: dict[bytes, bytes]) -> tuple[bytes | None, ...]:
+    return tuple([fields.get(name) for name in page.selecting])  # pylint: disable=consider-using-generator
+
+
+def _is_plain(fields: dict[bytes, bytes]) -> bool:
+    return DECIDING.isdisjoint(fields) and fields.get(b"connection", b"close") in _PERSISTENCE
+
+
+def status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))

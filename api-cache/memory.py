@@ -1,0 +1,175 @@
+"""The memory level: what this process lately read from Redis, in at most so many bytes.
+
+It holds nothing that Redis does not, and only while the watch on Redis (store.py) tells of every change:
+then a change made anywhere is seen here at once. All of it belongs to the event loop's thread; nothing
+here waits or locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stored import Stored
+
+_OVERHEAD_BYTES = 2048
+"""What a page costs beside its bodies: headers, dictionaries, a prepared head."""
+MAX_PREPARED = 32
+PATIENCE_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An answer but for what changes from second to second."""
+
+    status: int
+    head: bytes
+    body: bytes
+    made: float
+    """When its age was 0."""
+    lifetime: float
+    second: int = -1
+    rendered: bytes = b""
+
+    def render(self, age: int) -> bytes:
+        """The head up to the fields of the single request."""
+        if age != self.second:
+            ttl = int(self.lifetime) - age
+            tail = b"Age: %d\r\nCache-Status: api-cache; hit; ttl=%d\r\n" % (age, ttl)
+            self.rendered = self.head + tail
+            self.second = age
+        return self.rendered
+
+
+@dataclass(slots=True)
+class Page:
+    """All that is stored of one target, with those bodies that were asked for."""
+
+    target: str
+    stored: tuple[Stored, ...]
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """By body id and content coding."""
+    prepared: dict[tuple[bytes | None, ...], Prepared] = field(default_factory=dict)
+    """Ready answers to plain requests, by the values of their selecting fields (hits.py)."""
+    selecting: tuple[bytes, ...] = ()
+    """The request fields whose values key `prepared`."""
+    size: int = _OVERHEAD_BYTES
+
+
+@dataclass(slots=True)
+class Memory:
+    """Pages by target hash, the least recently used dropped first."""
+
+    max_bytes: int
+    _pages: OrderedDict[str, Page] = field(default_factory=OrderedDict)
+    _targets: dict[bytes, Page] = field(default_factory=dict)
+    _changed_at: dict[str, int] = field(default_factory=dict)
+    """The number of the last change of each key; what is not in it changed at `_floor` or before."""
+    _floor: int = 0
+    _changes: int = 0
+    usable_until: float = 0.0
+    """The monotonic time to which the watch vouches that nothing here has changed in Redis."""
+    followed: bool = False
+    """Whether the watch is there at all; when it is only late, it is worth waiting for."""
+    _vouched: asyncio.Event = field(default_factory=asyncio.Event)
+    size: int = 0
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Larger bodies are not held: one must not push out all others."""
+        return self.max_bytes // 4
+
+    def vouch(self, until: float) -> None:
+        """What the watch says: it is there, and vouches up to this time; -inf when it is gone."""
+        self.followed = until > -math.inf
+        self.usable_until = until
+        self._vouched.set()
+
+    async def is_usable(self) -> bool:
+        """Whether pages may be used. When a busy process hears late from the watch, wait for it shortly."""
+        if time.monotonic() >= self.usable_until and self.followed:
+            self._vouched.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._vouched.wait()
+        return time.monotonic() < self.usable_until
+
+    def plain(self, target: bytes) -> Page | None:
+        """For the shortest path: the caller checks `usable_until`."""
+        return self._targets.get(target)
+
+    def get(self, key: str) -> Page | None:
+        page = self._pages.get(key)
+        if page is not None:
+            self._pages.move_to_end(key)
+        return page
+
+    def bodies(self, key: str, stored: tuple[Stored, ...]) -> dict[str, bytes]:
+        """The bodies held of what Redis says it has; a body never changes, so these need no watch."""
+        page = self._pages.get(key)
+        if page is None:
+            return {}
+        current = {each.body_id for each in stored}
+        return {name: data for name, data in page.bodies.items() if name.partition(":")[0] in current}
+
+    def begin(self) -> int:
+        """To be called before reading a target from Redis; `put` then knows whether it has changed since."""
+        return self._changes
+
+    def put(self, key: str, page: Page, begun: int) -> bool:
+        """Keep what was read since `begin`, unless a change was told meanwhile."""
+        if self._changed_at.get(key, self._floor) > begun or not self.max_bytes:
+            return False
+        self.drop(key)
+        page.size = _OVERHEAD_BYTES + sum(map(len, page.bodies.values()))
+        self._pages[key] = page
+        self._targets[page.target.encode("latin-1")] = page
+        self.size += page.size
+        self._shrink()
+        return True
+
+    def add_body(self, key: str, page: Page, body_id: str, data: bytes) -> None:
+        """Keep a body with its page, if the page is still the one in use."""
+        if self._pages.get(key) is not page or body_id in page.bodies or len(data) > self.max_body_bytes:
+            return
+        page.bodies[body_id] = data
+        page.size += len(data)
+        self.size += len(data)
+        self._shrink()
+
+    def drop(self, key: str) -> None:
+        page = self._pages.pop(key, None)
+        if page is not None:
+            self._targets.pop(page.target.encode("latin-1"), None)
+            self.size -= page.size
+
+    def changed(self, key: str) -> None:
+        """The target was changed in Redis, by whomever."""
+        self._changes += 1
+        self._changed_at[key] = self._changes
+        if len(self._changed_at) > 100_000:
+            self._changed_at.clear()
+            self._floor = self._changes
+        self.drop(key)
+
+    def clear(self) -> None:
+        """All may have changed."""
+        self._changes += 1
+        self._changed_at.clear()
+        self._floor = self._changes
+        self._pages.clear()
+        self._targets.clear()
+        self.size = 0
+
+    def _shrink(self) -> None:
+        while self.size > self.max_bytes and self._pages:
+            self.drop(next(iter(self._pages)))

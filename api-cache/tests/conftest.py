@@ -1,0 +1,73 @@
+import os
+from pathlib import Path
+
+import pytest
+from local.processes import wait_until
+from local.services import ApiCache
+from local.valkey import Valkey
+
+from tests.support import Origin
+
+PASSWORD = "a test's"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory):
+    with Valkey(tmp_path_factory.mktemp("valkey") / "data", environ={"REDIS_PASSWORD": PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def origin():
+    return Origin()
+
+
+def settings(valkey, origin, **more):
+    return {**valkey.environ, "BACKEND_HOST": "127.0.0.1", "BACKEND_PORT": str(origin.port), **more}
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("log") / "cache.log"
+
+
+@pytest.fixture(scope="session")
+def cache(valkey, origin, log):
+    """One cache with its default settings, two workers, in front of the scripted origin."""
+    with ApiCache(settings(valkey, origin), output=log) as service:
+        yield service
+
+
+@pytest.fixture
+def make_cache(origin, valkey, tmp_path):
+    """More caches, with settings of their own."""
+    started = []
+
+    def make(*, redis=valkey, **more) -> ApiCache:
+        output = tmp_path / f"cache-{len(started)}.log"
+        service = ApiCache(settings(redis, origin, **more), output=output)
+        service.start()
+        started.append(service)
+        return service
+
+    yield make
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def own_valkey(tmp_path):
+    """A Redis to be broken."""
+    with Valkey(tmp_path / "own", environ={"REDIS_PASSWORD": PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch):
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+def eventually(claim, timeout=5.0):
+    assert wait_until(claim, timeout=timeout)

@@ -1,0 +1,93 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from local.processes import Process, free_port
+from local.services import ApiCache
+from local.valkey import Valkey
+
+from tests.faults import load
+
+PASSWORD = "a test's"
+
+
+class OriginProcess:
+    """The origin in a process of its own, so that it can be killed and paused."""
+
+    def __init__(self, output: Path) -> None:
+        self.port = free_port()
+        command = [sys.executable, Path(__file__).with_name("origin.py"), str(self.port)]
+        self.process = Process("origin", command, environ=dict(os.environ), output=output)
+
+    def start(self) -> None:
+        self.process.start_until(lambda: self._get("/asked") is not None)
+
+    def mode(self, name: str) -> None:
+        assert self._get(f"/mode/{name}") == name.encode()
+
+    def asked(self) -> int:
+        return int(self._get("/asked") or -1)
+
+    def _get(self, path: str) -> bytes | None:
+        try:
+            return _body(self.port, path)
+        except OSError:
+            return None
+
+
+def _body(port: int, path: str) -> bytes:
+    connection = load.http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def origin(tmp_path):
+    server = OriginProcess(tmp_path / "origin.log")
+    server.start()
+    yield server
+    server.process.stop()
+
+
+@pytest.fixture
+def valkey(tmp_path):
+    with Valkey(tmp_path / "valkey", environ={"REDIS_PASSWORD": PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture
+def make_cache(origin, valkey, tmp_path):
+    started = []
+
+    def make(**settings: str) -> ApiCache:
+        environ = {
+            **valkey.environ,
+            "BACKEND_HOST": "127.0.0.1",
+            "BACKEND_PORT": str(origin.port),
+            **settings,
+        }
+        service = ApiCache(environ, output=tmp_path / f"cache-{len(started)}.log")
+        service.start()
+        started.append(service)
+        return service
+
+    yield make
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def cache(make_cache):
+    return make_cache()
+
+
+@pytest.fixture(autouse=True)
+def _no_traceback(tmp_path):
+    """Whatever was broken, no process of ours logs a fault of its own."""
+    yield
+    lines = [line for path in tmp_path.glob("cache-*.log") for line in path.read_text().splitlines()]
+    assert not (faults := [line for line in lines if "Traceback" in line]), faults[:3]

@@ -1,0 +1,527 @@
+"""What clients and the origin see of the cache, over real HTTP, with a real Valkey."""
+
+import gzip
+import http.client
+import itertools
+import json
+import re
+import threading
+import time
+
+import pytest
+import redis
+from backports import zstd
+from local.processes import wait_until
+
+from tests.conftest import PASSWORD
+from tests.support import answer, ask, fresh_path
+
+TEXT = b'{"station": "aq_salvia", "no2": 41.5}\n' * 100
+CHUNKED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def metrics(cache):
+    lines = get(cache, "/metrics").body.decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[0] != "#"
+    }
+
+
+def get(cache, target, *lines, **more):
+    return ask(cache.port, target, *lines, **more)
+
+
+def test_a_second_request_is_a_hit_with_age_and_the_same_body(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"hello", "Content-Type: text/plain", "X-Own: 1"))
+    first, second, third = (get(cache, path) for _ in range(3))
+    assert (first.status, first.body, first.cache) == (200, b"hello", "fwd=miss; stored")
+    for hit in (second, third):
+        assert (hit.status, hit.body, hit.cache) == (200, b"hello", "hit")
+        assert hit["Age"] == "0"
+        assert hit["X-Own"] == "1"
+        assert hit["Date"] is not None
+        assert hit["Via"] == "1.1 api-cache"
+    assert len(origin.asked(path)) == 1
+
+
+def test_each_query_is_a_target_of_its_own(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.target.encode())))
+    assert [get(cache, f"{path}?{query}").body for query in ("a=1", "a=2", "", "a=1")] == [
+        f"{path}?{query}".encode() for query in ("a=1", "a=2", "", "a=1")
+    ]
+    assert get(cache, path).body == path.encode()
+
+
+def test_the_raw_target_reaches_the_origin_and_tells_entries_apart(cache, origin):
+    path = fresh_path()
+    for target in (f"{path}%2Fb", f"{path}/b", f"{path}//b/../c%20d;e|f"):
+        origin.on(target, answer(target.encode()))
+        assert get(cache, target).body == target.encode()
+        assert get(cache, target).body == target.encode()
+
+
+def test_head_is_answered_from_the_entry_of_get(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"hello"))
+    get(cache, path)
+    head = get(cache, path, method="HEAD")
+    assert (head.status, head.body, head.cache, head["Content-Length"]) == (200, b"", "hit", "5")
+    assert len(origin.asked(path)) == 1
+
+
+def test_an_origin_without_a_word_gets_cache_ttl(make_cache, origin):
+    cache = make_cache(CACHE_TTL="1")
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    assert get(cache, path)["Cache-Status"] == "api-cache; fwd=miss; stored"
+    assert get(cache, path)["Cache-Status"] == "api-cache; hit; ttl=1"
+    deadline = time.monotonic() + 5
+    while get(cache, path).cache == "hit":
+        assert time.monotonic() < deadline
+    assert len(origin.asked(path)) == 2
+
+
+def test_errors_are_not_stored_without_the_origins_word(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"oops", status=500))
+    assert [get(cache, path).cache for _ in range(2)] == ["fwd=miss; detail=no-lifetime"] * 2
+    assert len(origin.asked(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "coding"), [("zstd, gzip", "zstd"), ("gzip", "gzip"), ("gzip;q=1, zstd;q=0.5", "gzip")]
+)
+def test_text_is_stored_compressed_and_each_coding_has_its_own_tag(cache, origin, accept, coding):
+    path = fresh_path()
+    origin.on(path, answer(TEXT, "Content-Type: application/json", 'ETag: "v1"'))
+    assert get(cache, path).body == TEXT
+    coded = get(cache, path, ("Accept-Encoding", accept))
+    assert coded["Content-Encoding"] == coding
+    assert coded["ETag"] == f'"v1-{coding}"'
+    assert coded["Vary"] == "Accept-Encoding"
+    assert len(coded.body) < len(TEXT) / 5
+    assert {"gzip": gzip.decompress, "zstd": zstd.decompress}[coding](coded.body) == TEXT
+    plain = get(cache, path)
+    assert (plain["Content-Encoding"], plain["ETag"], plain["Vary"]) == (None, '"v1"', "Accept-Encoding")
+    assert plain.body == TEXT
+    conditional = get(cache, path, ("Accept-Encoding", accept), ("If-None-Match", f'"v1-{coding}"'))
+    assert (conditional.status, conditional["ETag"]) == (304, f'"v1-{coding}"')
+    assert len(origin.asked(path)) == 1
+
+
+def test_no_transform_is_never_compressed(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(TEXT, "Content-Type: application/json", "Cache-Control: max-age=60, no-transform"))
+    get(cache, path)
+    hit = get(cache, path, ("Accept-Encoding", "gzip, zstd"))
+    assert (hit.cache, hit["Content-Encoding"], hit["Vary"], hit.body) == ("hit", None, None, TEXT)
+
+
+def test_a_stale_entry_is_validated_with_the_origins_own_tag(cache, origin):
+    path = fresh_path()
+
+    def script(wire, got):
+        if got.values("If-None-Match") == ['"v1"']:
+            wire.send(b'HTTP/1.1 304 X\r\nETag: "v1"\r\nCache-Control: max-age=60\r\nX-New: yes\r\n\r\n')
+        else:
+            wire.send(
+                answer(TEXT, "Content-Type: application/json", 'ETag: "v1"', "Cache-Control: max-age=0")
+            )
+
+    origin.on(path, script)
+    assert get(cache, path).cache == "fwd=miss; stored"
+    validated = get(cache, path, ("Accept-Encoding", "gzip"), ("If-None-Match", '"v1-gzip"'))
+    assert (validated.status, validated["ETag"], validated["X-New"]) == (304, '"v1-gzip"', "yes")
+    assert validated.cache.startswith("fwd=stale; fwd-status=304")
+    hit = get(cache, path)
+    assert (hit.cache, hit.body, hit["X-New"]) == ("hit", TEXT, "yes")
+    assert len(origin.asked(path)) == 2
+
+
+def test_ranges_come_out_of_complete_entries(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"0123456789", 'ETag: "r"'))
+    get(cache, path)
+    part = get(cache, path, ("Range", "bytes=2-4"))
+    assert (part.status, part.body, part["Content-Range"], part.cache) == (206, b"234", "bytes 2-4/10", "hit")
+    assert get(cache, path, ("Range", "bytes=-2")).body == b"89"
+    assert get(cache, path, ("Range", "bytes=20-")).status == 416
+    assert get(cache, path, ("Range", "bytes=2-4"), ("If-Range", '"other"')).body == b"0123456789"
+    assert len(origin.asked(path)) == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "BREW", "delete"])
+def test_unsafe_and_unknown_methods_pass_with_their_content_and_invalidate(cache, origin, method):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.method.encode() + b":" + got.body)))
+    assert get(cache, path).body == b"GET:"
+    assert get(cache, path).cache == "hit"
+    changed = get(cache, path, method=method, body=b"content")
+    assert (changed.body, changed.cache) == (f"{method}:content".encode(), "fwd=method")
+    # The other worker learns of it at once, but not before this one's answer.
+    assert wait_until(lambda: get(cache, path).cache == "fwd=miss; stored", timeout=1)
+
+
+def test_chunked_content_is_passed_on(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.body)))
+    chunked = b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n"
+    assert get(cache, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).body == b"abcde"
+
+
+def test_content_beyond_the_limit_is_413(make_cache, origin):
+    cache = make_cache(CACHE_MAX_REQUEST_BYTES="1000")
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.body)))
+    assert get(cache, path, method="POST", body=b"x" * 1000).status == 200
+    assert get(cache, path, method="POST", body=b"x" * 1001).status == 413
+    chunked = b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n"
+    assert get(cache, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).status == 413
+    assert get(cache, path).status == 200
+
+
+def test_nothing_of_the_client_that_the_key_lacks_reaches_the_origin(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    poison = [
+        ("Host", "evil.test"), ("X-Forwarded-Host", "evil.test"), ("X-Forwarded-Proto", "evil"),
+        ("Forwarded", "host=evil"), ("X-Original-URL", "/evil"), ("X-HTTP-Method-Override", "DELETE"),
+        ("X-Rewrite-URL", "/evil"), ("X-Host", "evil"),
+    ]  # fmt: skip
+    get(cache, path, *poison)
+    (got,) = origin.asked(path)
+    assert "evil" not in str(got.headers)
+    assert "DELETE" not in str(got.headers)
+    assert got.values("Host") == [f"127.0.0.1:{origin.port}"]
+
+
+def test_the_origin_gets_the_clients_fields_and_none_of_ours(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Cache-Control: no-store"))
+    get(cache, path, ("X-A", "1"), ("X-A", "2"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("TE", "trailers"))
+    (got,) = origin.asked(path)
+    names = {name.lower() for name, _ in got.headers}
+    assert names == {"host", "x-a", "via", "x-request-id"}
+    assert got.values("X-A") == ["1", "2"]
+
+
+def test_repeated_fields_and_cookies_stay_as_they_are(cache, origin):
+    path = fresh_path()
+    origin.on(
+        path,
+        answer(b"x", "Set-Cookie: a=1", "Set-Cookie: b=2", "X-A: 1", "X-A: 2", "Cache-Control: no-store"),
+    )
+    first = get(cache, path)
+    assert first.values("Set-Cookie") == ["a=1", "b=2"]
+    assert first.values("X-A") == ["1", "2"]
+    get(cache, path)
+    assert not origin.asked(path)[1].values("Cookie")
+
+
+def test_interim_answers_are_never_taken_for_the_final_one(cache, origin):
+    path = fresh_path()
+    interim = b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: </x>\r\n\r\n"
+    origin.on(path, interim + answer(b"final", "Cache-Control: no-store"))
+    assert [(a.status, a.body, a["Link"]) for a in (get(cache, path), get(cache, path))] == [
+        (200, b"final", None)
+    ] * 2
+
+
+def test_what_the_origin_sends_unasked_reaches_nobody(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"one", "Cache-Control: no-store") + answer(b"stolen"))
+    assert [get(cache, path).body for _ in range(4)] == [b"one"] * 4
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 99 X\r\n\r\n",
+        b"not HTTP at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\nContent-Length: 1\r\n\r\nx",
+        b"",
+    ],
+    ids=[
+        "no-colon",
+        "fold",
+        "nul",
+        "both-lengths",
+        "two-lengths",
+        "codings",
+        "101",
+        "99",
+        "garbage",
+        "huge",
+        "silence",
+    ],
+)
+def test_a_malformed_answer_is_a_502_problem(cache, origin, broken):
+    path = fresh_path()
+
+    def script(wire, _):
+        wire.send(broken)
+        return False
+
+    origin.on(path, script)
+    found = get(cache, path)
+    assert (found.status, found["Content-Type"]) == (502, "application/problem+json")
+    assert json.loads(found.body)["status"] == 502
+    assert "fwd=miss" in found.cache
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 99\r\n\r\nhalf",
+        CHUNKED + b"4\r\nhalf\r\n",
+        CHUNKED + b"4\r\nhalf\r\nzz\r\n",
+    ],
+    ids=["length", "chunked", "bad-chunk"],
+)
+def test_a_truncated_answer_never_ends_well_and_is_never_stored(cache, origin, cut):
+    path = fresh_path()
+
+    def script(wire, _):
+        wire.send(cut)
+        return False
+
+    origin.on(path, script)
+    for _ in range(2):
+        with pytest.raises((OSError, Exception), match=r"IncompleteRead|reset|Incomplete"):
+            get(cache, path)
+    origin.on(path, answer(b"whole", "Cache-Control: max-age=60"))
+    assert get(cache, path).cache == "fwd=miss; stored"
+    assert get(cache, path).body == b"whole"
+
+
+def test_the_first_bytes_pass_before_the_origin_has_sent_the_rest(cache, origin):
+    path = fresh_path()
+    go_on = threading.Event()
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        assert go_on.wait(10)
+        wire.send(b"4\r\nlast\r\n0\r\n\r\n")
+
+    origin.on(path, script)
+    connection = http.client.HTTPConnection("127.0.0.1", cache.port, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    assert response.read1(100) == b"first"
+    go_on.set()
+    assert response.read() == b"last"
+    connection.close()
+
+
+def test_only_one_of_many_asks_the_origin(cache, origin):
+    path = fresh_path()
+    release = threading.Event()
+
+    def script(wire, _):
+        assert release.wait(10)
+        wire.send(answer(TEXT, "Content-Type: application/json"))
+
+    origin.on(path, script)
+    found = []
+    clients = [threading.Thread(target=lambda: found.append(get(cache, path))) for _ in range(50)]
+    for client in clients:
+        client.start()
+    deadline = time.monotonic() + 5
+    while not origin.asked(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    release.set()
+    for client in clients:
+        client.join(20)
+    assert [each.body for each in found] == [TEXT] * 50
+    assert len(origin.asked(path)) == 1
+
+
+def test_uncacheable_answers_do_not_queue(cache, origin):
+    path = fresh_path()
+    together = threading.Barrier(10, timeout=10)
+
+    def first(wire, _):
+        wire.send(answer(b"mine", "Cache-Control: private"))
+
+    def script(wire, _):
+        together.wait()
+        wire.send(answer(b"mine", "Cache-Control: private"))
+
+    origin.on(path, first)
+    get(cache, path)
+    origin.on(path, script)
+    found = []
+    clients = [threading.Thread(target=lambda: found.append(get(cache, path))) for _ in range(10)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(20)
+    assert [each.body for each in found] == [b"mine"] * 10
+
+
+def test_stale_serves_while_it_is_revalidated_in_the_background(cache, origin):
+    path = fresh_path()
+    versions = itertools.chain([b"one"], itertools.repeat(b"two"))
+    header = "Cache-Control: max-age=0, stale-while-revalidate=60"
+    origin.on(path, lambda wire, _: wire.send(answer(next(versions), header)))
+    assert get(cache, path).body == b"one"
+    assert get(cache, path).body == b"one"
+    deadline = time.monotonic() + 5
+    while get(cache, path).body == b"one":
+        assert time.monotonic() < deadline
+
+
+def test_our_own_endpoints_are_never_forwarded(cache, origin):
+    for path in ("/healthz", "/readyz", "/metrics", "/healthz?x=1"):
+        found = get(cache, path, ("Accept", "*/*"))
+        assert (found.status, found["Cache-Control"]) == (200, "no-store")
+        assert not origin.asked(path)
+    wrong = get(cache, "/healthz", method="POST", body=b"x")
+    assert (wrong.status, wrong["Content-Type"]) == (405, "application/problem+json")
+    assert "GET" in wrong["Allow"]
+
+
+def test_a_request_leaves_one_log_line(cache, origin, log):
+    path = fresh_path()
+    origin.on(path, answer(b"hello"))
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    get(cache, f"{path}?a=%22", ("X-Request-ID", "mine"), ("traceparent", f"00-{trace}-b7ad6b7169203331-01"))
+
+    def lines():
+        return [line for line in log.read_text().splitlines() if f"{path}?" in line]
+
+    deadline = time.monotonic() + 5
+    while not lines():
+        assert time.monotonic() < deadline
+    (line,) = lines()
+    fields = json.loads(line)
+    assert fields.pop("duration") >= 0
+    assert fields.pop("time").endswith("Z")
+    assert fields == {
+        "level": "info", "service": "api-cache", "method": "GET", "path": f"{path}?a=%22", "status": 200,
+        "bytes": 5,
+        "cache": "fwd=miss; stored", "request_id": "mine", "trace_id": trace,
+    }  # fmt: skip
+    assert origin.asked(f"{path}?a=%22")[0].values("X-Request-ID") == ["mine"]
+
+
+def test_every_answer_carries_the_id_of_its_own_request_alone(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"hello", "X-Request-ID: the-origin's", "Cache-Control: max-age=60"))
+    for mine in ("first", "second"):
+        assert get(cache, path, ("X-Request-ID", mine)).values("X-Request-ID") == [mine]
+    assert len(origin.asked(path)) == 1
+
+
+def test_metrics_count_all_workers(make_cache, origin):
+    cache = make_cache(CACHE_WORKERS="3")
+    path = fresh_path()
+    origin.on(path, answer(b"hello"))
+    for _ in range(30):
+        get(cache, path)
+    hits = 'http_requests_total{cache="hit",method="GET",status="200"}'
+    assert wait_until(
+        lambda: metrics(cache).get(hits) == 29, timeout=2
+    )  # counted after the last byte is sent
+    counted = metrics(cache)
+    assert counted['http_requests_total{cache="miss",method="GET",status="200"}'] == 1
+    assert counted['http_response_bytes_total{cache="hit",method="GET",status="200"}'] == 29 * 5
+    assert counted['http_request_duration_seconds_count{cache="hit"}'] == 29
+    assert counted["api_cache_workers"] == 3
+    assert counted["api_cache_hit_ratio"] == pytest.approx(29 / 30)
+
+
+def test_an_answer_to_post_with_its_own_location_serves_later_gets(cache, origin):
+    path = fresh_path()
+    lines = ("Cache-Control: max-age=60", f"Content-Location: {path}")
+    origin.on(path, lambda wire, got: wire.send(answer(got.method.encode(), *lines)))
+    assert get(cache, path).body == b"GET"
+    assert get(cache, path, method="POST", body=b"x").body == b"POST"
+    assert wait_until(lambda: get(cache, path).body == b"POST", timeout=1)
+    assert get(cache, path).cache == "hit"
+
+
+def test_an_answer_to_head_freshens_the_entry_or_drops_it(cache, origin):
+    path = fresh_path()
+    state = {"length": 5, "tag": '"1"'}
+
+    def script(wire, got):
+        lines = (
+            f"ETag: {state['tag']}\r\nCache-Control: max-age=60\r\nContent-Length: {state['length']}\r\n\r\n"
+        )
+        wire.send(
+            b"HTTP/1.1 200 X\r\n" + lines.encode() + (b"" if got.method == "HEAD" else b"x" * state["length"])
+        )
+
+    origin.on(path, script)
+    get(cache, path)
+    assert get(cache, path, ("Cache-Control", "no-cache"), method="HEAD").status == 200
+    assert get(cache, path).cache == "hit"
+    state["length"], state["tag"] = 7, '"2"'
+    assert get(cache, path, ("Cache-Control", "no-cache"), method="HEAD")["Content-Length"] == "7"
+    assert wait_until(lambda: get(cache, path).body == b"x" * 7, timeout=1)
+
+
+def test_trailers_are_dropped(cache, origin):
+    path = fresh_path()
+    origin.on(
+        path, b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n1\r\nx\r\n0\r\nT: v\r\n\r\n"
+    )
+    for _ in range(2):
+        found = get(cache, path)
+        assert (found.body, found["T"], found["Trailer"]) == (b"x", None, None)
+
+
+def test_only_if_cached_never_reaches_the_origin(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    assert get(cache, path, ("Cache-Control", "only-if-cached")).status == 504
+    assert not origin.asked(path)
+    get(cache, path)
+    assert get(cache, path, ("Cache-Control", "only-if-cached")).cache == "hit"
+
+
+def test_variants_are_kept_side_by_side(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer("".join(got.values("X-A")).encode(), "Vary: X-A")))
+    for value in ("1", "2", "1", "2"):
+        assert get(cache, path, ("X-A", value)).body == value.encode()
+    assert get(cache, path).body == b""
+    assert len(origin.asked(path)) == 3
+    assert get(cache, path, ("X-A", "2"), ("X-A", "1")).body == b"21"
+    assert get(cache, path, ("X-A", "1")).body == b"1"
+
+
+def test_a_post_without_content_says_so_to_the_origin(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    get(cache, path, method="POST")
+    get(cache, path, method="POST", body=b"")
+    assert [each.values("Content-Length") for each in origin.asked(path)] == [["0"], ["0"]]
+
+
+def test_our_own_answers_have_a_date(cache):
+    for target in ("/healthz", fresh_path("none")):
+        assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", get(cache, target)["Date"])
+
+
+def test_too_many_variants_do_not_fill_redis(own_valkey, make_cache, origin):
+    cache = make_cache(redis=own_valkey)
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Vary: X-A", "Cache-Control: max-age=600"))
+    for number in range(70):
+        assert get(cache, path, ("X-A", str(number))).status == 200
+    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
+        (index,) = client.keys("api-cache:1:i:*")
+        assert client.hlen(index) <= 64
+        lasting = [name for name in client.keys("api-cache:1:b:*") if client.pttl(name) > 61_000]
+        assert len(lasting) == client.hlen(index)

@@ -1,0 +1,78 @@
+import gzip
+
+import pytest
+from backports import zstd
+
+import coding
+from httpcache.messages import Headers, Response
+
+BOTH = {"zstd": None, "gzip": None}
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        (None, "identity"),
+        ("", "identity"),
+        ("identity", "identity"),
+        ("gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("zstd", "zstd"),
+        ("gzip, zstd", "zstd"),
+        ("gzip, deflate, br", "gzip"),
+        ("gzip, deflate, br, zstd", "zstd"),
+        ("gzip;q=1.0, zstd;q=0.9", "gzip"),
+        ("gzip;q=0", "identity"),
+        ("gzip;q=0, *", "zstd"),
+        ("*", "zstd"),
+        ("*;q=0", "identity"),
+        ("identity;q=1, gzip;q=0.5", "identity"),
+        ("identity;q=0, gzip;q=0.1", "gzip"),
+        ("gzip;q=nonsense", "identity"),
+        ("br", "identity"),
+    ],
+)
+def test_negotiation(accept, chosen):
+    assert coding.negotiate(accept, BOTH) == chosen
+    assert coding.negotiate(accept, {"identity": None}) == "identity"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([("Content-Type", "application/json")], True),
+        ([("Content-Type", "text/csv; charset=utf-8"), ("Content-Length", "1000")], True),
+        ([("Content-Type", "application/problem+json")], True),
+        ([("Content-Type", "application/json"), ("Content-Length", "20")], False),
+        ([("Content-Type", "image/png")], False),
+        ([], False),
+        ([("Content-Type", "text/html"), ("Content-Encoding", "br")], False),
+        ([("Content-Type", "text/html"), ("Cache-Control", "public, No-Transform")], False),
+        ([("Content-Type", "text/html"), ("Content-Digest", "sha-256=:x:")], False),
+    ],
+)
+def test_what_is_worth_a_coding(lines, expected):
+    assert coding.compressible(Response(200, Headers(lines))) is expected
+    assert not coding.compressible(Response(404, Headers(lines)))
+
+
+@pytest.mark.parametrize("tag", ['"a"', 'W/"a"', '""', '"a-gzip"'])
+@pytest.mark.parametrize("name", coding.CODINGS)
+def test_a_tag_of_ours_maps_back(tag, name):
+    assert coding.own_tag(tag, "identity") == tag
+    if tag != '"a-gzip"':
+        assert coding.origin_tags(coding.own_tag(tag, name)) == tag
+
+
+def test_both_codings_come_back_as_they_were():
+    compressor = coding.Compressor()
+    parts = [b"some text " * 1000, b"", b"x", b"more of it " * 20_000]
+    made = dict.fromkeys(coding.CODINGS, b"")
+    for fed in (*map(compressor.feed, parts), compressor.finish()):
+        for name, data in fed.items():
+            made[name] += data
+    assert gzip.decompress(made["gzip"]) == b"".join(parts)
+    assert zstd.decompress(made["zstd"]) == b"".join(parts)
+    for name, data in made.items():
+        assert coding.Decompressor(name).feed(data) == b"".join(parts)

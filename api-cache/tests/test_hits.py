@@ -1,0 +1,133 @@
+"""The short path answers exactly as the full one: each request goes to both, in any order, at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+
+from backports import zstd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hits import Hits, status_line
+from httpcache import storing
+from httpcache.messages import Exchange, Headers, Policy, Request, Response
+from memory import Memory
+from observability import Counters
+from origin import OriginUnreachable
+from proxy import Proxy
+from store import Found, StoreUnavailable
+from stored import Body, Stored
+
+NAMES = ("accept-encoding", "accept-language", "x-other", "cache-control", "if-none-match", "range", "pragma")
+VALUES = {
+    "accept-encoding": ["gzip", "zstd", "gzip, zstd", "identity", "gzip;q=0", "br", ""],
+    "accept-language": ["en", "de, en;q=0.5", "EN"],
+    "x-other": ["1", "2"],
+    "cache-control": ["no-cache", "max-age=5", "max-stale", "only-if-cached", "no-store"],
+    "if-none-match": ['"v"', '"v-gzip"', "*"],
+    "range": ["bytes=0-1"],
+    "pragma": ["no-cache"],
+}
+ANSWERS = [
+    ("Cache-Control: max-age=10",),
+    ("Cache-Control: max-age=10", "Vary: Accept-Language"),
+    ("Cache-Control: max-age=10, no-cache", 'ETag: "v"'),
+    ("Cache-Control: max-age=10, stale-while-revalidate=5", 'ETag: "v"', "Vary: X-Other, Accept-Language"),
+    ("Cache-Control: max-age=10", 'ETag: "v"', "Age: 3", "Cache-Status: inner; hit"),
+]
+request_fields = st.lists(
+    st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), st.sampled_from(VALUES[name]))),
+    max_size=3,
+)
+steps = st.lists(st.tuples(request_fields, st.integers(min_value=0, max_value=6)), min_size=1, max_size=8)
+
+
+TEXT = b"the content\n" * 100
+FORMS = {"identity": TEXT, "gzip": gzip.compress(TEXT), "zstd": zstd.compress(TEXT)}
+
+
+class HeldStore:
+    """A Redis that holds one target's entries, and in which nothing can be stored."""
+
+    def __init__(self, stored):
+        self.stored = stored
+
+    async def find(self, _):
+        return Found(self.stored, None, uncacheable=False)
+
+    async def body(self, _key, _stored, coding):
+        return FORMS[coding]
+
+    async def lock(self, _):
+        raise StoreUnavailable
+
+    def writer(self, *_):
+        raise AssertionError("nothing is stored here")
+
+
+class DeadOrigin:
+    async def send(self, *_):
+        raise OriginUnreachable("down")
+
+
+def stored_answers(lines, selecting, *, coded):
+    headers = Headers(tuple(line.split(": ", 1)) for line in lines)
+    request = Request("GET", "/x", Headers(selecting))
+    exchange = Exchange(request, Response(200, headers), 1000.0, 1000.0)
+    entry = storing.entry(exchange, Policy())
+    names = ("zstd", "gzip") if coded else ("identity",)
+    return Stored("id", entry, len(TEXT), {name: Body(len(FORMS[name]), (0,)) for name in names})
+
+
+def make_proxy(stored, clock):
+    memory = Memory(2**20)
+    memory.vouch(float("inf"))
+    counters = Counters(Counters.allocate(1), 0)
+    return Proxy(
+        store=HeldStore(stored), origin=DeadOrigin(), memory=memory, policy=Policy(), counters=counters,
+        clock=clock, max_object_bytes=1, collapse_wait=0.01,
+    )  # fmt: skip
+
+
+def head_of(reply):
+    """The head as the server would send it, as a set of lines: the order of fields has no meaning here."""
+    lines = {f"{name}: {value}" for name, value in reply.headers} | {f"Content-Length: {reply.length}"}
+    return {status_line(reply.status).decode().strip(), *lines}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(ANSWERS), request_fields, st.booleans(), steps)
+def test_the_short_path_says_what_the_full_path_says(lines, selecting, coded, requests):
+    asyncio.run(_compare(lines, selecting, coded, requests))
+
+
+async def _compare(lines, selecting, coded, requests):
+    now = 1000.0
+    stored = (stored_answers(lines, selecting, coded=coded),)
+    proxy = make_proxy(stored, lambda: now)
+    hits = Hits(proxy.memory, proxy.clock)
+    for fields, seconds in requests:
+        now += seconds
+        given_fields = {name.encode(): value.encode() for name, value in fields}
+        is_plain = len(given_fields) == len(fields)
+        short = hits.find(b"/x", given_fields) if is_plain else None
+        reply = await proxy.respond(Request("GET", "/x", Headers(fields)))
+        if short is not None:
+            found, age = short
+            assert set(found.render(age).decode().splitlines()) == head_of(reply)
+            assert found.body == reply.content
+            assert reply.cache == "hit"
+        if is_plain:
+            hits.remember(given_fields, reply)
+
+
+def test_the_short_path_is_taken_at_all():
+    proxy = make_proxy((stored_answers(ANSWERS[0], [], coded=False),), lambda: 1001.0)
+    hits = Hits(proxy.memory, proxy.clock)
+    hits.remember({}, asyncio.run(proxy.respond(Request("GET", "/x", Headers()))))
+    assert hits.find(b"/x", {b"host": b"h"}) is not None
+    assert hits.find(b"/x", {b"range": b"bytes=0-1"}) is None
+    assert hits.find(b"/y", {}) is None
+    proxy.memory.vouch(0.0)
+    assert hits.find(b"/x", {}) is None

@@ -1,0 +1,159 @@
+"""The two levels: memory stays in step with Redis, and Redis may hold anything or be gone."""
+
+import time
+
+import pytest
+import redis
+from local.processes import wait_until
+
+from stored import target_hash
+from tests.conftest import PASSWORD
+from tests.support import answer, ask, fresh_path
+
+BODY = b"a body\n" * 1000
+
+
+@pytest.fixture
+def client(valkey):
+    with redis.Redis(valkey.host, valkey.port, password=PASSWORD) as connection:
+        yield connection
+
+
+def get(cache, target, *lines, **more):
+    return ask(cache.port, target, *lines, **more)
+
+
+def warm(cache, path, number=8):
+    """Ask until both workers hold it in memory."""
+    for _ in range(number):
+        found = get(cache, path)
+    assert found.cache == "hit"
+
+
+def index(path):
+    return f"api-cache:1:i:{target_hash(path)}"
+
+
+@pytest.fixture
+def path(origin):
+    target = fresh_path()
+    origin.on(target, answer(BODY, "Content-Type: application/octet-stream", "Cache-Control: max-age=600"))
+    return target
+
+
+def test_a_key_deleted_by_hand_is_gone_from_memory_everywhere_within_100_ms(make_cache, path, client):
+    caches = [make_cache(), make_cache()]
+    for cache in caches:
+        warm(cache, path)
+    client.delete(index(path))
+    time.sleep(0.1)  # the promise is that it takes no longer
+    assert [get(cache, path).cache.split(";")[0] for cache in caches] == ["fwd=miss", "hit"]
+
+
+def test_an_invalidation_through_one_replica_reaches_the_other(make_cache, path, origin):
+    one, other = make_cache(), make_cache()
+    warm(one, path)
+    warm(other, path)
+    get(one, path, method="POST", body=b"x")
+    assert wait_until(lambda: get(other, path).cache != "hit", timeout=1)
+    assert len([each for each in origin.asked(path) if each.method == "GET"]) == 2
+
+
+def test_another_replica_answers_from_redis(make_cache, path, origin):
+    get(make_cache(), path)
+    assert get(make_cache(), path).cache == "hit"
+    assert len(origin.asked(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda client, key, field: client.hset(key, field, b"garbage"),
+        lambda client, key, field: client.hset(key, field, b"0 00000000 {}"),
+        lambda client, key, field: client.hset(key, field, client.hget(key, field)[:-5] + b"xxxxx"),
+        lambda client, *_: client.set(client.keys("api-cache:1:b:*")[0], b"?"),
+        lambda client, *_: client.delete(*client.keys("api-cache:1:b:*")),
+        lambda client, key, _: (client.delete(key), client.set(key, b"not even a hash")),
+    ],
+    ids=["garbage", "older-format", "bit-rot", "other-body", "no-body", "other-type"],
+)
+def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(own_valkey, make_cache, path, harm):
+    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
+        cache = make_cache(redis=own_valkey, CACHE_MEMORY_BYTES="0")
+        assert get(cache, path).cache == "fwd=miss; stored"
+        assert get(cache, path).cache == "hit"
+        harm(client, index(path), client.hkeys(index(path))[0])
+        for _ in range(3):
+            found = get(cache, path)
+            assert (found.status, found.body) == (200, BODY)
+        assert get(cache, path).status == 200
+
+
+def test_a_full_redis_stores_nothing_and_harms_nothing(own_valkey, make_cache, path, origin):
+    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
+        cache = make_cache(redis=own_valkey)
+        warm(cache, path)
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", "1")
+        other = fresh_path()
+        origin.on(other, answer(BODY))
+        for _ in range(4):
+            assert (get(cache, other).status, get(cache, other).body) == (200, BODY)
+        assert get(cache, path).cache == "hit"
+        get(cache, path, method="DELETE")  # an invalidation works all the same
+        assert wait_until(lambda: get(cache, path).cache != "hit", timeout=1)
+        client.config_set("maxmemory", "100mb")
+        assert wait_until(lambda: get(cache, other).cache == "hit", timeout=5)
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_without_redis_requests_are_forwarded_and_it_comes_back_by_itself(
+    own_valkey, make_cache, path, fault
+):
+    cache = make_cache(redis=own_valkey)
+    warm(cache, path)
+    getattr(own_valkey, fault)() if hasattr(own_valkey, fault) else getattr(own_valkey.process, fault)()
+    for _ in range(6):
+        begun = time.monotonic()
+        found = get(cache, path)
+        assert (found.status, found.body) == (200, BODY)
+        assert time.monotonic() - begun < 2
+    assert wait_until(lambda: get(cache, path).cache.startswith("fwd"), timeout=2)  # memory is unused
+    if fault == "pause":
+        own_valkey.process.resume()
+    else:
+        own_valkey.start()
+    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
+
+
+def test_an_invalidation_that_redis_missed_is_not_forgotten(own_valkey, make_cache, path, origin):
+    cache = make_cache(redis=own_valkey, CACHE_WORKERS="1")
+    warm(cache, path)
+    own_valkey.process.pause()
+    get(cache, path, method="POST", body=b"x")
+    own_valkey.process.resume()
+    asked = len(origin.asked(path))
+    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
+    assert len(origin.asked(path)) > asked  # what is a hit now was fetched after the POST
+
+
+def test_a_large_body_streams_from_redis_in_both_codings(make_cache, origin):
+    cache = make_cache(CACHE_MEMORY_BYTES="1000000")
+    for media_type in ("application/json", "application/octet-stream"):
+        path = fresh_path()
+        body = b"".join(b"%d," % number for number in range(600_000))
+        origin.on(path, answer(body, f"Content-Type: {media_type}"))
+        for outcome in ("fwd=miss; stored", "hit", "hit"):
+            found = get(cache, path)
+            assert (found.cache, found.body == body) == (outcome, True)
+        assert get(cache, path, ("Range", "bytes=1000000-1000009")).body == body[1000000:1000010]
+
+
+def test_what_is_too_large_is_passed_on_and_not_stored(make_cache, origin):
+    cache = make_cache(CACHE_MAX_OBJECT_BYTES="100000")
+    path = fresh_path()
+    body = bytes(range(256)) * 4000
+    origin.on(path, answer(body))
+    for _ in range(2):
+        assert get(cache, path).body == body
+    assert len(origin.asked(path)) == 2

@@ -1,0 +1,283 @@
+"""A failing origin: stale answers where they may be, problem documents where not, and never a hang."""
+
+import asyncio
+import http.client
+import itertools
+import socket
+import threading
+import time
+
+import pytest
+from local.processes import wait_until
+
+from httpcache.messages import Headers, Request
+from origin import Origin as HttpOrigin
+from tests.support import Origin, answer, ask, fresh_path
+
+
+@pytest.fixture
+def own_origin():
+    return Origin()
+
+
+@pytest.fixture
+def fragile(make_cache, own_origin):
+    """A cache whose origin is to be broken."""
+    more = {"BACKEND_PORT": str(own_origin.port), "CACHE_ORIGIN_TIMEOUT": "1", "CACHE_CONNECT_TIMEOUT": "1"}
+    return make_cache(**more)
+
+
+STALE = "Cache-Control: max-age=0"
+
+
+def stored(cache, path):
+    """Ask until it is stored: on a busy machine Redis may be late, which then is as if it were away."""
+    assert wait_until(lambda: "stored" in ask(cache.port, path).cache, timeout=10)
+
+
+def test_stale_serves_when_the_origin_is_gone_and_fresh_when_it_is_back(fragile, own_origin):
+    path = fresh_path()
+    own_origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(fragile, path)
+    own_origin.stop()
+    for _ in range(10):
+        found = ask(fragile.port, path)
+        assert (found.status, found.body) == (200, b"old")
+        assert "stale-if-error" in found.cache
+    never_stored = ask(fragile.port, fresh_path())
+    assert (never_stored.status, never_stored["Retry-After"]) == (502, "1")
+    own_origin.on(path, answer(b"new", STALE))
+    own_origin.start()
+    assert wait_until(lambda: ask(fragile.port, path).body == b"new", timeout=10)
+
+
+@pytest.mark.parametrize(
+    "directive", ["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage=0", "stale-if-error=0"]
+)
+def test_stale_does_not_serve_where_the_origin_forbade_it(fragile, own_origin, directive):
+    path = fresh_path()
+    own_origin.on(path, answer(b"old", f"{STALE}, {directive}", 'ETag: "1"'))
+    stored(fragile, path)
+    own_origin.stop()
+    assert ask(fragile.port, path).status == 502
+    own_origin.start()
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_stale_serves_in_place_of_an_error(fragile, own_origin, status):
+    path = fresh_path()
+    own_origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(fragile, path)
+    own_origin.on(path, answer(b"error", status=status))
+    found = ask(fragile.port, path)
+    assert (found.status, found.body) == (200, b"old")
+
+
+def test_a_silent_origin_is_a_504_in_time_and_stale_serves_at_once_after_it(fragile, own_origin):
+    path, other = fresh_path(), fresh_path()
+    own_origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(fragile, path)
+    never = threading.Event()
+    silence = lambda *_: never.wait(20) and False  # noqa: E731
+    own_origin.on(path, silence)
+    own_origin.on(other, silence)
+    begun = time.monotonic()
+    assert ask(fragile.port, other).status == 504
+    assert ask(fragile.port, path).body == b"old"
+    assert time.monotonic() - begun < 6
+    begun = time.monotonic()
+    for _ in range(10):
+        assert ask(fragile.port, path).body == b"old"
+    assert time.monotonic() - begun < 6  # once in each worker at most
+    never.set()
+
+
+def test_a_pause_within_the_content_ends_it_in_time(fragile, own_origin):
+    path = fresh_path()
+    never = threading.Event()
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        never.wait(20)
+
+    own_origin.on(path, script)
+    begun = time.monotonic()
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(fragile.port, path)
+    assert time.monotonic() - begun < 5
+    never.set()
+
+
+def test_a_pooled_connection_that_the_origin_has_closed_is_no_error(cache, origin):
+    path = fresh_path()
+
+    def script(wire, _):
+        wire.send(answer(b"x", "Cache-Control: no-store"))
+        return False  # without having said so
+
+    origin.on(path, script)
+    assert [ask(cache.port, path).status for _ in range(20)] == [200] * 20
+
+
+def test_a_replica_that_hangs_up_on_a_new_connection_is_asked_again(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda wire, _: len(origin.asked(path)) > 1 and wire.send(answer(b"x")) is None)
+    assert (ask(cache.port, path).body, len(origin.asked(path))) == (b"x", 2)
+
+
+def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda *_: False)
+    assert ask(cache.port, path).status == 502
+    assert 2 <= len(origin.asked(path)) <= 5
+
+
+class Replicated(HttpOrigin):
+    """An origin with two addresses, the first of which does not answer."""
+
+    async def _addresses(self):
+        return ["127.0.0.2", "127.0.0.1"]
+
+
+def test_a_dead_replica_takes_only_its_share_of_the_time(origin):
+    path = fresh_path()
+    origin.on(path, answer(b"alive"))
+    dead = socket.create_server(("127.0.0.2", origin.port), backlog=0)
+    # Whoever comes after those that fill the queue waits for an answer to their SYN.
+    waiting = [socket.socket() for _ in range(4)]
+    for each in waiting:
+        each.setblocking(False)
+        each.connect_ex(dead.getsockname())
+
+    async def ask_it():
+        client = Replicated("replicas.example", origin.port, connect_timeout=1, timeout=5)
+        found = await client.send(Request("GET", path, Headers()))
+        body = b"".join([part async for part in found.parts()])
+        found.close()
+        client.close()
+        return body
+
+    started = time.monotonic()
+    assert asyncio.run(ask_it()) == b"alive"
+    assert time.monotonic() - started >= 0.4  # the dead one was tried
+    for each in (dead, *waiting):
+        each.close()
+
+
+def test_a_post_is_never_sent_twice(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda *_: False)
+    assert ask(cache.port, path, method="POST", body=b"once").status == 502
+    assert len(origin.asked(path)) == 1
+
+
+def test_an_early_refusal_reaches_a_client_that_still_sends(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"no", status=403))
+    found = ask(cache.port, path, method="POST", body=b"x" * 3_000_000)
+    assert (found.status, found.body) == (403, b"no")
+
+
+def test_500_clients_of_2_replicas_with_2_workers_make_one_request(make_cache, origin):
+    replicas = [make_cache(CACHE_COLLAPSE_WAIT="20"), make_cache(CACHE_COLLAPSE_WAIT="20")]
+    path = fresh_path()
+    release = threading.Event()
+
+    def script(wire, _):
+        assert release.wait(30)
+        wire.send(answer(b"one for all\n" * 500, "Content-Type: text/plain"))
+
+    origin.on(path, script)
+    found, lock = [], threading.Lock()
+
+    def client(number):
+        got = ask(replicas[number % 2].port, path, timeout=30)
+        with lock:
+            found.append((got.status, got.body))
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(500)]
+    for each in clients:
+        each.start()
+    waiting = lambda: sum(_gauge(each, "api_cache_waiters") for each in replicas)  # noqa: E731
+    assert wait_until(lambda: origin.asked(path) and waiting() > 400, timeout=15)
+    release.set()
+    for each in clients:
+        each.join(30)
+    assert found == [(200, b"one for all\n" * 500)] * 500
+    assert len(origin.asked(path)) == 1
+
+
+def _gauge(cache, name):
+    lines = ask(cache.port, "/metrics").body.decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def test_a_slow_leader_does_not_hold_the_others_for_ever(make_cache, origin):
+    cache = make_cache(CACHE_COLLAPSE_WAIT="0.3")
+    path = fresh_path()
+    release = threading.Event()
+
+    def script(wire, _):
+        if len(origin.asked(path)) == 1:
+            assert release.wait(20)
+        wire.send(answer(b"x", "Cache-Control: max-age=60"))
+
+    origin.on(path, script)
+    leader = threading.Thread(target=ask, args=(cache.port, path))
+    leader.start()
+    assert wait_until(lambda: origin.asked(path), timeout=5)
+    begun = time.monotonic()
+    assert ask(cache.port, path).body == b"x"
+    assert time.monotonic() - begun < 5
+    release.set()
+    leader.join()
+
+
+def test_a_killed_leader_does_not_take_the_others_with_it(make_cache, origin):
+    dying, other = make_cache(), make_cache()
+    path = fresh_path()
+    never = threading.Event()
+
+    def script(wire, _):
+        if len(origin.asked(path)) == 1:
+            never.wait(20)
+            return
+        wire.send(answer(b"x"))
+
+    origin.on(path, script)
+    leader = threading.Thread(target=_ask_in_vain, args=(dying.port, path))
+    leader.start()
+    assert wait_until(lambda: origin.asked(path), timeout=5)
+    dying.process.kill()
+    begun = time.monotonic()
+    assert ask(other.port, path).body == b"x"
+    assert time.monotonic() - begun < 5
+    never.set()
+    leader.join()
+
+
+def _ask_in_vain(port, path):
+    with pytest.raises((OSError, http.client.HTTPException)):
+        ask(port, path)
+
+
+def test_one_broken_resource_does_not_make_others_stale(fragile, own_origin):
+    path, broken = fresh_path(), fresh_path()
+    versions = itertools.count()
+    own_origin.on(path, lambda wire, _: wire.send(answer(b"%d" % next(versions), STALE, 'ETag: "1"')))
+    own_origin.on(broken, lambda wire, _: wire.send(b"nonsense\r\n\r\n"))
+    for version in range(4):
+        assert ask(fragile.port, broken).status == 502
+        assert ask(fragile.port, path).body == b"%d" % version
+
+
+def test_stale_serves_when_the_content_breaks_off_before_it_begins(fragile, own_origin):
+    path = fresh_path()
+    own_origin.on(path, answer(b"old", "Cache-Control: max-age=0", 'ETag: "1"'))
+    ask(fragile.port, path)
+    own_origin.on(
+        path, b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello"
+    )
+    found = ask(fragile.port, path)
+    assert (found.status, found.body) == (200, b"old")
+    assert found.cache == "fwd=stale; detail=stale-if-error"

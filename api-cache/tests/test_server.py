@@ -1,0 +1,366 @@
+"""What hostile, broken and slow clients get: raw bytes over a socket."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from local.processes import wait_until
+
+from tests.support import answer, ask, fresh_path, raw
+
+POST = b"POST {} HTTP/1.1\r\nHost: h\r\n"
+REFUSED = {
+    "both-lengths": (
+        400,
+        POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "two-lengths": (
+        400,
+        POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    ),
+    "plus-length": (400, POST + b"Content-Length: +3\r\n\r\nabc"),
+    "huge-length": (400, POST + b"Content-Length: 99999999999999999999\r\n\r\n"),
+    "list-length": (400, POST + b"Content-Length: 3, 3\r\n\r\nabc"),
+    "other-coding": (
+        501,
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "not-last-chunked": (
+        400,
+        POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    ),
+    "old-chunked": (501, b"POST {} HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "bad-chunk-size": (
+        400,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+    ),
+    "bare-lf-chunk": (
+        400,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+    ),
+    "obs-fold": (400, b"GET {} HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"),
+    "nul": (400, b"GET {} HTTP/1.1\r\nHost: h\r\nX: a\x00b\r\n\r\n"),
+    "bare-cr": (400, b"GET {} HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n"),
+    "bare-lf": (400, b"GET {} HTTP/1.1\nHost: h\n\n"),
+    "space-before-colon": (400, b"GET {} HTTP/1.1\r\nHost : h\r\n\r\n"),
+    "no-host": (400, b"GET {} HTTP/1.1\r\n\r\n"),
+    "two-hosts": (400, b"GET {} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    "space-in-target": (400, b"GET {} x HTTP/1.1\r\nHost: h\r\n\r\n"),
+    "raw-8-bit-target": (400, b"GET {}\xe9 HTTP/1.1\r\nHost: h\r\n\r\n"),
+    "fragment": (400, b"GET {}#f HTTP/1.1\r\nHost: h\r\n\r\n"),
+    "http-0.9": (505, b"GET {}\r\n\r\n"),
+    "http-2.0": (505, b"GET {} HTTP/2.0\r\nHost: h\r\n\r\n"),
+    "tunnel": (501, b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n"),
+    "long-target": (414, b"GET {}" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
+    "huge-field": (431, b"GET {} HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 70_000 + b"\r\n\r\n"),
+    "many-fields": (431, b"GET {} HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 300 + b"\r\n"),
+    "strange-method": (400, b"G\x01T {} HTTP/1.1\r\nHost: h\r\n\r\n"),
+    "other-protocol": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_smuggling_and_nonsense_is_refused_and_reaches_no_origin(cache, origin, name):
+    status, request = REFUSED[name]
+    path = fresh_path()
+    origin.on(path, answer(b"reached", "Cache-Control: no-store"))
+    follower = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
+    found = raw(cache.port, request.replace(b"{}", path.encode()) + follower)
+    head, _, body = found.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), found[:200]
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == status
+    assert not [each for each in origin.received if each.target.startswith(path) and each.method == "GET"]
+
+
+def test_an_absolute_target_is_the_same_as_its_path(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    assert ask(cache.port, path).cache == "fwd=miss; stored"
+    found = raw(
+        cache.port, b"GET http://evil.test%b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % path.encode()
+    )
+    assert b"api-cache; hit" in found
+    assert [each.target for each in origin.received if path in each.target] == [path]
+
+
+def test_pipelined_requests_are_answered_in_order(cache, origin):
+    slow, fast = fresh_path(), fresh_path()
+    origin.on(slow, answer(b"slow", "Cache-Control: no-store"))
+    origin.on(fast, answer(b"fast"))
+    ask(cache.port, fast)
+    requests = [
+        b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % slow.encode(),
+        b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" % slow.encode(),
+        b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % fast.encode(),
+        b"GET %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % slow.encode(),
+    ]
+    found = raw(cache.port, b"".join(requests))
+    assert [part[:4] for part in found.split(b"\r\n\r\n")[1:]] == [b"slow", b"slow", b"fast", b"slow"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_request_may_come_in_any_pieces(cache, origin, size):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.method.encode() + got.body)))
+    request = (
+        b"BREW %b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody" % path.encode()
+    )
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(request), size):
+            sock.sendall(request[at : at + size])
+        found = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert found.endswith(b"BREWbody")
+
+
+def test_continue_is_said_when_content_is_wanted(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.body)))
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        fields = b"Host: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+        sock.sendall(b"PUT %b HTTP/1.1\r\n%b" % (path.encode(), fields))
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"ok")
+        assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"ok")
+
+
+def test_an_old_client_gets_an_answer_that_it_can_read(cache, origin):
+    path = fresh_path()
+    origin.on(path, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    found = raw(cache.port, b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
+    assert b"chunked" not in found
+    assert found.endswith(b"\r\n\r\nabc")
+
+
+def test_a_slow_client_slows_neither_the_storing_nor_others(cache, origin):
+    path = fresh_path()
+    body = os.urandom(8_000_000)
+    origin.on(path, answer(body, "Cache-Control: max-age=60"))
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+        sock.recv(1000)  # and no more
+        assert wait_until(lambda: ask(cache.port, path).cache == "hit", timeout=10)
+    assert ask(cache.port, path).body == body
+    assert len(origin.asked(path)) == 1
+
+
+def test_a_slow_miss_holds_up_no_hit(make_cache, origin):
+    cache = make_cache(CACHE_WORKERS="1")
+    hit = fresh_path()
+    origin.on(hit, answer(b"x"))
+    ask(cache.port, hit)
+    release = threading.Event()
+    slow = fresh_path()
+    origin.on(
+        slow, lambda wire, _: release.wait(20) and wire.send(answer(b"slow", "Cache-Control: no-store"))
+    )
+    clients = [threading.Thread(target=ask, args=(cache.port, f"{slow}?{number}")) for number in range(50)]
+    for client in clients:
+        client.start()
+    assert wait_until(
+        lambda: len([each for each in origin.received if each.target.startswith(slow)]) == 50, timeout=10
+    )
+    begun = time.monotonic()
+    assert all(ask(cache.port, hit).cache == "hit" for _ in range(20))
+    assert time.monotonic() - begun < 5
+    release.set()
+    for client in clients:
+        client.join()
+
+
+def test_a_client_that_leaves_ends_what_only_it_wanted(cache, origin):
+    path = fresh_path()
+    ended = threading.Event()
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                wire.send(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+        except OSError:
+            ended.set()
+        return False
+
+    origin.on(path, script)
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+        sock.recv(1000)
+    assert ended.wait(10)
+
+
+def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
+    cache = make_cache(CACHE_WORKERS="1")
+    path = fresh_path()
+    size = 2 * 2**30
+    block = os.urandom(2**20)
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // len(block)):
+            wire.send(block)
+
+    origin.on(path, script)
+    connection = http.client.HTTPConnection("127.0.0.1", cache.port, timeout=20)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    buffer = bytearray(2**20)
+    got, peak = 0, 0
+    while count := response.readinto(buffer):
+        got += count
+        if got % 2**27 < count:
+            peak = max(peak, _rss(cache.process.pid))
+    connection.close()
+    assert got == size
+    assert peak < 250 * 2**20
+
+
+def _rss(parent):
+    """The resident bytes of the largest of the workers."""
+    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
+    return max(pages) * os.sysconf("SC_PAGESIZE")
+
+
+def _workers(cache):
+    pid = cache.process.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_killed_worker_is_replaced_and_its_counts_stay(make_cache, origin):
+    cache = make_cache()
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    for _ in range(10):
+        ask(cache.port, path)
+    assert wait_until(lambda: _hits(cache) == 9, timeout=5)
+    before = _workers(cache)
+    os.kill(before[0], signal.SIGKILL)
+    assert wait_until(lambda: len(_workers(cache)) == 2 and before[0] not in _workers(cache), timeout=10)
+    for _ in range(10):
+        assert ask(cache.port, path).body == b"x"
+    assert wait_until(lambda: _hits(cache) == 19, timeout=5)
+
+
+def _hits(cache):
+    lines = ask(cache.port, "/metrics").body.decode().splitlines()
+    name = 'http_requests_total{cache="hit",method="GET",status="200"} '
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+def test_sigterm_finishes_what_was_begun(make_cache, origin):
+    cache = make_cache()
+    path = fresh_path()
+    asked, release = threading.Event(), threading.Event()
+
+    def script(wire, _):
+        asked.set()
+        assert release.wait(10)
+        wire.send(answer(b"finished"))
+
+    origin.on(path, script)
+    found = []
+    client = threading.Thread(target=lambda: found.append(ask(cache.port, path)))
+    client.start()
+    assert asked.wait(10)
+    cache.process.signal(signal.SIGTERM)
+    assert wait_until(lambda: not _accepts(cache.port), timeout=5)
+    release.set()
+    client.join(10)
+    assert found[0].body == b"finished"
+    assert wait_until(lambda: not cache.process.running, timeout=10)
+
+
+def test_sigterm_waits_until_slow_clients_have_their_answers(make_cache, origin):
+    """What is only in the kernel's hands would be lost with the network of a container."""
+    cache = make_cache()
+    path = fresh_path()
+    body = bytes(300_000)
+    origin.on(path, answer(body))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", cache.port))
+        client.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        got = client.recv(1)
+        cache.process.signal(signal.SIGTERM)
+        assert not wait_until(lambda: not cache.process.running, timeout=1)
+        while part := client.recv(65536):
+            got += part
+    assert got.endswith(body)
+    assert wait_until(lambda: not cache.process.running, timeout=10)
+
+
+def _accepts(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_one_sentence_names_each_wrong_setting(tmp_path):
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PORT": "http",
+        "CACHE_TTL": "-1",
+    }
+    ended = subprocess.run(
+        [Path(__file__).parents[1] / "serve"],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "PORT: 'http' is not a port number from 1 to 65535.",
+        "REDIS_PASSWORD is empty: set it, or run `make passwords`.",
+        "CACHE_TTL: '-1' is not a number, at least 0.",
+    ]
+
+
+def test_equal_bytes_are_answered_anew_each_time(cache, origin):
+    """The shortest path remembers requests by their bytes, but never their answers."""
+    path, other = fresh_path(), fresh_path()
+    origin.on(
+        path,
+        lambda wire, got: wire.send(answer(got.method.encode(), "Vary: X-A", "Cache-Control: max-age=60")),
+    )
+    origin.on(other, answer(b"other"))
+    request = b"GET %b HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n\r\n" % path.encode()
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+
+        def exchange(data):
+            sock.sendall(data)
+            found = b""
+            while b"\r\n\r\n" not in found or not found.split(b"\r\n\r\n")[1]:
+                found += sock.recv(65536)
+            return found
+
+        for _ in range(5):
+            assert exchange(request).endswith(b"GET")
+        ids = {
+            line
+            for _ in range(5)
+            for line in exchange(request).split(b"\r\n")
+            if line.startswith(b"X-Request-ID")
+        }
+        assert len(ids) == 5
+        assert exchange(request.replace(path.encode(), other.encode())).endswith(b"other")
+        assert b"api-cache; hit" in exchange(request)
+        ask(cache.port, path, method="DELETE")
+        assert wait_until(lambda: b"; stored" in exchange(request), timeout=1)
+        both = request + request.replace(path.encode(), other.encode())
+        sock.sendall(both)
+        assert wait_until(lambda: sock.recv(65536).endswith(b"other"), timeout=5)
