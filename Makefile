@@ -1,0 +1,158 @@
+# Two commands: `make run` starts the stack on this machine, `make test` proves it. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run clean passwords backup restore rotate api-rest api-cache lock lint lint-ruff lint-api-rest lint-api-cache lint-support test
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_ -]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
+
+# ---- environments ----------------------------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; $(PYTHON) is " + sys.version.split()[0] \
+	  + ". Name another one: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: local/requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@ $(VENV)/run.stamp
+
+# ---- running ---------------------------------------------------------------------------------------------------
+
+run: $(VENV)/run.stamp ## start the whole stack on this machine, until Ctrl-C; `PORT=9000 make run`
+	@$(BIN)/python -m local
+
+clean: ## drop the data, logs and passwords of `make run`
+	@$(PYTHON) -m local.clean
+
+passwords: ## fill the empty passwords of environment.env with random values
+	@$(PYTHON) -m local.passwords
+
+api-rest api-cache: $(VENV)/run.stamp ## run one service alone, from its environment variables
+	@PATH="$(BIN):$$PATH" && exec $@/serve
+
+backup: $(VENV)/run.stamp ## back up the data of `make run` into backups/
+	@$(BIN)/python -m local.backup backup
+
+restore: $(VENV)/run.stamp ## put a backup in place of the data of `make run`: `make restore FILE=backups/...`
+	@$(BIN)/python -m local.backup restore "$(FILE)"
+
+rotate: $(VENV)/run.stamp ## give the API role of `make run` a new password, without a lost request
+	@$(BIN)/python -m local.rotate
+
+# ---- dependencies ----------------------------------------------------------------------------------------------
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
+
+lock: $(VENV)/dev.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
+	$(LOCK) requirements-dev.in -o requirements-dev.txt
+	for folder in local api-rest api-cache; do \
+	  $(LOCK) --constraints requirements-dev.txt $$folder/requirements.in -o $$folder/requirements.txt || exit; done
+
+# ---- checks ----------------------------------------------------------------------------------------------------
+
+SERVICES := api-rest api-cache
+# Folders of tests/, each run by itself; every one needs only what requirements-dev.txt brings.
+SUITES := $(patsubst tests/%/,%,$(wildcard tests/*/))
+
+lint: $(addprefix lint-,ruff $(SERVICES) support) ## ruff, mypy and pylint over everything
+
+lint-ruff: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The services each own an `app` and a `config`, so they are checked one at a time, from within.
+lint-api-rest lint-api-cache: lint-%: $(VENV)/dev.stamp
+	cd $* && $(BIN)/mypy .
+	cd $* && $(BIN)/pylint --rcfile ../.pylintrc --recursive y --ignore tests .
+
+lint-support: $(VENV)/dev.stamp
+	$(BIN)/mypy $(wildcard local benchmarks postgres kubernetes)
+	$(BIN)/pylint --recursive y $(wildcard local benchmarks postgres kubernetes)
+
+test: $(VENV)/dev.stamp ## every check and test that needs no Docker
+	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync lint $(addprefix test-,$(SERVICES) $(SUITES))
+
+# REPORTS=folder keeps JUnit and coverage reports there.
+report = $(if $(REPORTS),--junitxml $(CURDIR)/$(REPORTS)/$(1).xml)
+coverage = $(if $(REPORTS),--cov --cov-report xml:$(CURDIR)/$(REPORTS)/$(1)-coverage.xml)
+
+test-api-rest test-api-cache: test-%: $(VENV)/dev.stamp
+	cd $* && $(BIN)/python -m pytest $(apart) $(call report,$*) $(call coverage,$*)
+
+# The HTTP core is tested apart, since each of its branches must be taken.
+test-api-cache: apart = --ignore tests/httpcache
+test-api-cache: test-httpcache
+.PHONY: test-httpcache
+test-httpcache: $(VENV)/dev.stamp
+	cd api-cache && $(BIN)/python -m pytest tests/httpcache $(call report,httpcache) \
+	  --cov httpcache --cov-branch --cov-fail-under 100 --cov-report term-missing:skip-covered
+
+$(addprefix test-,$(SUITES)): test-%: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/$* $(call report,$*)
+
+.PHONY: test-prometheus
+test-prometheus: $(VENV)/dev.stamp ## the rules and the dashboard against a real Prometheus (Debian's prometheus and exporters)
+	$(BIN)/python -m pytest monitoring/tests $(call report,prometheus)
+
+.PHONY: test-faults
+test-faults: $(VENV)/dev.stamp ## break Redis, the origin and workers under load, and try to mislead api-cache; 5 minutes
+	cd api-cache && $(BIN)/python -m pytest tests/faults $(call report,faults)
+
+# ---- measuring -------------------------------------------------------------------------------------------------
+
+.PHONY: bench-api-cache
+bench-api-cache: $(VENV)/dev.stamp ## api-cache beside nginx and Varnish, 5 minutes; `OPTIONS=--write` keeps the tables
+	$(BIN)/python -m benchmarks.api_cache $(OPTIONS)
+
+# ---- delivery --------------------------------------------------------------------------------------------------
+
+.PHONY: e2e test-suites build push deploy rolling-restart merge kubernetes
+
+e2e: $(VENV)/dev.stamp ## the tests of the whole stack, against Docker Compose; leaves nothing behind
+	$(BIN)/python -m pytest tests/stack --deployment compose $(call report,e2e)
+
+test-suites: $(addprefix test-,$(SUITES))
+
+# Compose reads the whole file even to build, and refuses empty passwords; an image holds none.
+build: ## the images of both services
+	POSTGRES_PASSWORD=- POSTGRES_API_PASSWORD=- REDIS_PASSWORD=- docker compose build
+
+push: build ## push the images to REGISTRY and write their digests to images.digests
+	@.ci/push
+
+deploy: ## apply kubernetes/ to the current cluster, wait until it has rolled out, undo if it does not
+	@.ci/deploy
+
+rolling-restart: ## restart the replicas of the running Compose project one by one, without a lost request
+	@.ci/rolling-restart
+
+merge: ## merge the current commit into the branch INTO and push that
+	@.ci/merge $(INTO)
+
+kubernetes: $(VENV)/dev.stamp ## write the ConfigMaps that repeat files of the repository
+	$(BIN)/python kubernetes/configmaps.py
+
+.PHONY: bench-api-rest
+bench-api-rest: $(VENV)/dev.stamp ## api-rest beside psql; ROWS=10000000 for another size
+	$(BIN)/python -m benchmarks.api_rest --rows $(or $(ROWS),1000000)
+
+.PHONY: test-schemathesis
+# By itself, in an environment of its own: it brings forty packages, and takes minutes.
+SCHEMATHESIS := $(VENV)/schemathesis/bin
+$(SCHEMATHESIS)/schemathesis: | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/schemathesis
+	$(SCHEMATHESIS)/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+
+URL ?= http://localhost:8080
+EXAMPLES ?= 300
+test-schemathesis: $(SCHEMATHESIS)/schemathesis ## try a running API (URL=...) against its own OpenAPI document
+	$< run $(URL)/openapi.json --checks all --max-examples $(EXAMPLES)
