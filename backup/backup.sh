@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Writes one backup of the database into $BACKUP_FOLDER, and drops those that are no longer worth their space.
+#
+# Needs what the official image of Postgres has (bash, coreutils, flock, pg_dump), and the connection's variables:
+# see connection.sh. A backup appears under its name, air-quality-2026-11-23T22-58-03Z.dump, only when it is whole.
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source-path=SCRIPTDIR
+. "$here/connection.sh"
+
+folder=${BACKUP_FOLDER:-/backups}
+daily=${BACKUP_DAILY:-7} weekly=${BACKUP_WEEKLY:-4} monthly=${BACKUP_MONTHLY:-12}
+
+main() {
+  mkdir -p "$folder"
+  # For node_exporter, which reads the metrics as another user. The backups themselves are closed to it.
+  [[ ! -O $folder ]] || chmod a+rx "$folder"
+  exec 9>"$folder/.lock"
+  flock --nonblock 9 || fail "Another backup into $folder is under way."
+  umask 077
+  local started=$SECONDS file
+  file=$folder/air-quality-$(date --utc +%Y-%m-%dT%H-%M-%SZ).dump
+  write "$file"
+  drop_old
+  tell "$file" $((SECONDS - started))
+  echo "$file"
+}
+
+write() {
+  local unfinished=$folder/.unfinished
+  trap 'rm -f "$folder/.unfinished"' EXIT
+  pg_dump --no-password --format custom --file "$unfinished"
+  is_whole "$unfinished" || fail 'The backup that pg_dump wrote cannot be read again; it was not kept.'
+  sync "$unfinished"
+  mv "$unfinished" "$1"
+  sync "$folder"
+}
+
+# Keeps the newest backup of each of the last days, weeks and months that have one. Days without a backup do not
+# count, so that a long outage of the backups drops none.
+drop_old() {
+  local -A kept=()
+  local -a names
+  mapfile -t names < <(newest_first) # once: what the marking did not see must not be dropped
+  keep "$daily" %Y-%m-%d
+  keep "$weekly" %G-%V
+  keep "$monthly" %Y-%m
+  local name
+  for name in "${names[@]}"; do
+    [[ -n ${kept[$name]:-} ]] || rm "$folder/$name"
+  done
+}
+
+# Marks, in `kept`, the newest of `names` of each of the last $1 periods; $2 is date's format of the period.
+keep() {
+  local -A seen=()
+  local name day period
+  for name in "${names[@]}"; do
+    day=${name#air-quality-}
+    period=$(date --utc --date "${day%T*}" "+$2")
+    if [[ -z ${seen[$period]:-} ]] && ((${#seen[@]} < $1)); then
+      seen[$period]=yes
+      kept[$name]=yes
+    fi
+  done
+}
+
+newest_first() {
+  local digits='[0-9][0-9]'
+  find "$folder" -maxdepth 1 -type f \
+    -name "air-quality-$digits$digits-$digits-${digits}T$digits-$digits-${digits}Z.dump" -printf '%f\n' | sort --reverse
+}
+
+# For Prometheus, by way of node_exporter's textfile collector.
+tell() {
+  local unfinished=$folder/.metrics
+  {
+    metric backup_last_success_timestamp_seconds 'When the last backup succeeded.' "$(date +%s)"
+    metric backup_last_duration_seconds 'How long the last backup took.' "$2"
+    metric backup_last_size_bytes 'Size of the last backup.' "$(stat --format %s "$1")"
+    metric backup_files 'Number of backups kept.' "$(newest_first | wc --lines)"
+  } >"$unfinished"
+  chmod 644 "$unfinished"
+  mv "$unfinished" "$folder/backup.prom"
+}
+
+metric() {
+  printf '# HELP %s %s\n# TYPE %s gauge\n%s %s\n' "$1" "$2" "$1" "$1" "$3"
+}
+
+main

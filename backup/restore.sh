@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Replaces the measurements, their schema and the API role's rights by those of a backup:  restore.sh FILE
+#
+# One transaction, in which the old schema steps aside: the API answers from it until all of the new one is there,
+# and goes on doing so when something fails. A file that is not a whole backup is refused before the server is asked
+# anything. Takes the connection's variables (connection.sh) and those of the init script (POSTGRES_API_USER and so
+# on): the role gets the password of today, not of the backup. Whatever else the database holds stays as it is.
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source-path=SCRIPTDIR
+. "$here/connection.sh"
+
+file=${1:-}
+[[ -n $file ]] || fail 'Which backup? FILE is missing, e.g. make restore FILE=backups/air-quality-….dump'
+[[ -f $file && -r $file ]] || fail "$file cannot be read."
+[[ -z ${POSTGRES_API_PASSWORD_FILE:-} ]] || POSTGRES_API_PASSWORD=$(<"$POSTGRES_API_PASSWORD_FILE")
+[[ -n ${POSTGRES_API_PASSWORD:-} ]] || fail 'POSTGRES_API_PASSWORD must not be empty: the API role gets it.'
+export POSTGRES_API_USER=${POSTGRES_API_USER:-api} POSTGRES_API_PASSWORD
+export POSTGRES_API_STATEMENT_TIMEOUT=${POSTGRES_API_STATEMENT_TIMEOUT:-300}
+
+is_whole "$file" || fail "$file is no whole backup of the measurements. Nothing was changed."
+
+# after.sql commits; when pg_restore stops half-way, psql never gets to see it.
+{
+  cat "$here/before.sql" &&
+    pg_restore --schema "$POSTGRES_API_SCHEMA" --no-owner --file - "$file" &&
+    cat "$here/../postgres/role.sql" "$here/after.sql"
+} | psql --no-psqlrc --quiet --no-password --set ON_ERROR_STOP=1 --set init=yes --output /dev/null ||
+  fail 'The backup was not restored. Nothing was changed.'
+echo "Restored $file."
