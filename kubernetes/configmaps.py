@@ -1,0 +1,134 @@
+"""Writes the ConfigMaps that repeat files of the repository: `make kubernetes`."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ["api-rest", "api-cache"]
+# Manifest: the ConfigMaps in it, and the files that each holds.
+FILES = {
+    "postgres-files.yaml": {
+        "postgres-scripts": ["postgres/init-script.sh", "postgres/*.sql"],
+        # By itself: `kubectl apply` writes the whole object into an annotation, which ends at 256 KiB.
+        "postgres-sample": ["postgres/air_quality_measurements.csv"],
+    },
+    "backup-files.yaml": {"backup-files": ["backup/*"]},
+    "redis-files.yaml": {"redis-files": ["redis/redis.conf", "redis/serve"]},
+    "monitoring/prometheus-files.yaml": {
+        "prometheus": ["monitoring/kubernetes.yml"],
+        "prometheus-rules": ["monitoring/rules/*.yml"],
+        "postgres-role": ["monitoring/postgres-role.sh"],
+    },
+    "monitoring/grafana-files.yaml": {
+        "grafana-datasources": ["monitoring/grafana/provisioning/datasources/*.yaml"],
+        "grafana-providers": ["monitoring/grafana/provisioning/dashboards/*.yaml"],
+        "grafana-dashboards": ["monitoring/grafana/dashboards/*.json"],
+    },
+    "logging/fluent-bit-files.yaml": {"fluent-bit": ["logs/kubernetes.yaml"]},
+}
+
+
+class Text(str):
+    """A string that YAML shows line by line."""
+
+    __slots__ = ()
+
+
+class Dumper(yaml.SafeDumper):
+    pass
+
+
+Dumper.add_representer(
+    Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+)
+
+
+def manifests() -> Iterator[tuple[Path, str]]:
+    """Each manifest that is made, and its text."""
+    for file_name, config_maps in FILES.items():
+        component = Path(file_name).name.removesuffix("-files.yaml")
+        documents = [config_map(name, component, contents(globs)) for name, globs in config_maps.items()]
+        yield ROOT / "kubernetes" / file_name, rendered(documents)
+    settings = {"postgres": settings_of_postgres(), **{name: settings_of_service(name) for name in SERVICES}}
+    documents = [config_map(name, name, data) for name, data in settings.items()]
+    yield ROOT / "kubernetes" / "settings.yaml", rendered(documents)
+    yield ROOT / "kubernetes" / "monitoring-operator" / "rules.yaml", rendered([prometheus_rule()])
+
+
+def rendered(documents: list[dict[str, object]]) -> str:
+    text = yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return f"# Made by `make kubernetes` from files of this repository; a test compares. Do not edit.\n{text}"
+
+
+def config_map(name: str, component: str, data: dict[str, str]) -> dict[str, object]:
+    labels = {"app.kubernetes.io/name": component, "app.kubernetes.io/part-of": "air-quality"}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": labels},
+        "data": data,
+    }
+
+
+def prometheus_rule() -> dict[str, object]:
+    """The rules, as the Prometheus operator reads them."""
+    files = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "air-quality", "labels": {"app.kubernetes.io/part-of": "air-quality"}},
+        "spec": {"groups": groups},
+    }
+
+
+def contents(globs: list[str]) -> dict[str, str]:
+    paths = sorted(path for glob in globs for path in ROOT.glob(glob))
+    return {path.name: Text(path.read_text()) for path in paths}
+
+
+def settings_of_service(service: str) -> dict[str, str]:
+    """environment.env, as far as the service reads it; api-rest listens where api-cache asks."""
+    known = environment()
+    if service == "api-rest":
+        known["PORT"] = known["BACKEND_PORT"]
+    fields = variables_of(service)
+    return {name: value for name, value in known.items() if name in fields and not is_secret(name)}
+
+
+def settings_of_postgres() -> dict[str, str]:
+    """environment.env, as far as the init script and the image read it."""
+    script = (ROOT / "postgres" / "init-script.sh").read_text()
+    named = set(re.findall(r"POSTGRES_\w+", script))
+    return {name: value for name, value in environment().items() if name in named and not is_secret(name)}
+
+
+def environment() -> dict[str, str]:
+    """environment.env: each variable and its default."""
+    lines = (ROOT / "environment.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def is_secret(variable: str) -> bool:
+    return variable.endswith("_PASSWORD")
+
+
+def variables_of(service: str) -> set[str]:
+    """What a service reads: the fields of its Config, in upper case."""
+    module = ast.parse((ROOT / service / "config.py").read_text())
+    (config,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    fields = (node.target for node in config.body if isinstance(node, ast.AnnAssign))
+    return {field.id.upper() for field in fields if isinstance(field, ast.Name)}
+
+
+def write() -> None:
+    for path, text in manifests():
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    write()
