@@ -1,0 +1,1 @@
+"""Measured comparisons, each side by side with its reference in one run."""

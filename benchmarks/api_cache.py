@@ -1,0 +1,258 @@
+"""`make bench-api-cache`: api-cache beside nginx and Varnish, in one run, in a few minutes.
+
+All three answer the same bodies of the same origin out of their caches, each with its access log written to a
+file; api-cache runs as it is shipped, with metrics and a real Valkey. wrk shares the processors with the
+servers, and so does whatever else runs here. Therefore rounds are interleaved and medians compared, and the
+CPU time that a server spends on a request stands beside.
+"""
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import platform
+import random
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from local.processes import ProcessError
+from local.services import ApiCache
+from local.valkey import Valkey
+
+from benchmarks import codings
+from benchmarks.bodies import air_quality
+from benchmarks.peers import NginxCache, Origin, Peer, Varnish, cpu_seconds, demand_programs, program
+from benchmarks.tables import table
+
+SIZES = {"2 KB": 2 * 1024, "60 KB": 60 * 1024, "4 MB": 4 * 1024 * 1024}
+CONNECTIONS = 16
+RESULTS = Path(__file__).with_name("results") / "api_cache.md"
+_REPORT = """
+done = function(summary, latency)
+  local errors = summary.errors
+  io.write(string.format('{"requests":%d,"us":%d,"p50":%d,"p99":%d,"errors":%d}', summary.requests,
+    summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
+
+
+class Cache(Peer):
+    """api-cache with its shipped settings; only where to find Redis and the origin is given."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+        service = ApiCache(environ, output=folder / f"api-cache-{secrets.token_hex(2)}.log")
+        self.port = service.port
+        self.process = service.process
+
+    def replica(self) -> "Cache":
+        return Cache(self._folder, self._environ)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What wrk saw of one server in one round. Durations are in microseconds."""
+
+    per_second: float
+    p50: float
+    p99: float
+    cpu: float
+    """CPU time of the server's processes, per request."""
+    errors: int
+
+
+def main() -> None:
+    options = _options()
+    demand_programs()
+    try:
+        report = "\n\n".join(_sections(options))
+    except ProcessError as error:
+        sys.exit(f"make bench-api-cache: {error}")
+    if options.write:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(f"# api-cache beside nginx and Varnish\n\n{_machine()}\n\n{report}\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-api-cache", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="of each server at each size (5)")
+    parser.add_argument("--seconds", type=int, default=3, help="that a round takes (3)")
+    parser.add_argument("--write", action="store_true", help=f"keep the tables in {RESULTS.name}")
+    return parser.parse_args()
+
+
+def _sections(options: argparse.Namespace) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for section in (
+            hits(folder / "hits", options.rounds, options.seconds),
+            second_level(folder / "levels"),
+            codings.section(options.rounds),
+        ):
+            print(section, end="\n\n", flush=True)
+            yield section
+
+
+def _machine() -> str:
+    today = datetime.now(UTC).date().isoformat()
+    return f"{today}, {os.cpu_count()} processors ({platform.machine()}), Python {platform.python_version()}."
+
+
+# ---- hits
+
+
+def hits(folder: Path, rounds: int, seconds: int) -> str:
+    with _servers(folder) as (origin, peers, _):
+        for size in SIZES.values():
+            (origin.bodies / f"{size}.json").write_bytes(b"".join(air_quality(size)))
+        for peer, size in itertools.product(peers.values(), SIZES.values()):
+            warm_up(peer, f"/{size}.json")
+        seen = _interleaved(folder, peers, rounds, seconds)
+    rows = [[label, name, *_figures(seen, name, label)] for label in SIZES for name in peers]
+    header = [
+        "body",
+        "server",
+        "requests/s",
+        "of Varnish's",
+        "of nginx's",
+        "p50 ms",
+        "p99 ms",
+        "CPU µs/request",
+        "errors",
+    ]
+    title = f"Hits, {CONNECTIONS} connections, medians of {rounds} interleaved rounds of {seconds} s"
+    return table(title, header, rows)
+
+
+@contextlib.contextmanager
+def _servers(folder: Path) -> Iterator[tuple[Origin, Mapping[str, Peer], Cache]]:
+    with contextlib.ExitStack() as stack:
+        origin = stack.enter_context(Origin(folder))
+        valkey = stack.enter_context(
+            Valkey(folder / "valkey", environ={"REDIS_PASSWORD": secrets.token_hex()})
+        )
+        backend = {"BACKEND_HOST": origin.host, "BACKEND_PORT": str(origin.port)}
+        cache = Cache(folder, valkey.environ | backend)
+        peers = {"nginx": NginxCache(folder, origin), "Varnish": Varnish(folder, origin), "api-cache": cache}
+        for peer in peers.values():
+            stack.enter_context(peer)
+        yield origin, peers, cache
+
+
+def warm_up(peer: Peer, path: str) -> None:
+    """Ask over many connections, so that every process of the server has the entry."""
+    for _ in range(20):
+        if peer.status_of(path) != 200:
+            raise ProcessError(f"{peer.process.name} does not answer {path}.")
+
+
+def _interleaved(
+    folder: Path, peers: Mapping[str, Peer], rounds: int, seconds: int
+) -> dict[tuple[str, str], list[Round]]:
+    script = folder / "report.lua"
+    script.write_text(_REPORT)
+    seen: dict[tuple[str, str], list[Round]] = {}
+    for _, (label, size) in itertools.product(range(rounds), SIZES.items()):
+        for name in random.sample(sorted(peers), len(peers)):
+            seen.setdefault((name, label), []).append(load(peers[name], f"/{size}.json", seconds, script))
+    return seen
+
+
+def load(peer: Peer, path: str, seconds: int, script: Path) -> Round:
+    before = cpu_seconds(peer.pids())
+    done = subprocess.run(
+        [
+            *(program("wrk"), "-t2", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script),
+            f"http://{peer.host}:{peer.port}{path}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + 30,
+    )
+    spent = cpu_seconds(peer.pids()) - before
+    seen = json.loads(done.stdout[done.stdout.rindex("{") :])
+    requests = seen["requests"] or 1
+    return Round(
+        requests / seen["us"] * 1e6, seen["p50"], seen["p99"], spent / requests * 1e6, seen["errors"]
+    )
+
+
+def _figures(seen: Mapping[tuple[str, str], Sequence[Round]], name: str, label: str) -> list[str]:
+    def median(what: Callable[[Round], float], of: str = name) -> float:
+        return statistics.median(map(what, seen[of, label]))
+
+    speed = median(lambda each: each.per_second)
+    return [
+        f"{speed:,.0f}",
+        *(f"{speed / median(lambda each: each.per_second, other):.2f}" for other in ("Varnish", "nginx")),
+        f"{median(lambda each: each.p50) / 1000:.2f}",
+        f"{median(lambda each: each.p99) / 1000:.1f}",
+        f"{median(lambda each: each.cpu):.1f}",
+        str(sum(each.errors for each in seen[name, label])),
+    ]
+
+
+# ---- the level that all processes share
+
+
+def second_level(folder: Path, targets: int = 200) -> str:
+    """Each target is asked for once, after another process has stored it, over one connection."""
+    with contextlib.ExitStack() as stack:
+        origin, peers, cache = stack.enter_context(_servers(folder))
+        other = stack.enter_context(cache.replica())
+        rows = []
+        for label, size in itertools.islice(SIZES.items(), 2):
+            (origin.bodies / f"{size}.json").write_bytes(b"".join(air_quality(size)))
+            paths = [f"/{size}.json?{number}" for number in range(targets)]
+            times: dict[str, list[float]] = {}
+            for name, first, then in (
+                ("nginx", peers["nginx"], peers["nginx"]),
+                ("Varnish", peers["Varnish"], peers["Varnish"]),
+                ("api-cache, out of Redis", other, cache),
+                ("api-cache, out of memory", cache, cache),
+            ):
+                _timed(first, paths)
+                times[name] = _timed(then, paths)
+            reference = statistics.median(times["nginx"])
+            rows += [
+                [label, name, *(f"{value * 1000:.3f}" for value in _summary(seen, reference))]
+                for name, seen in times.items()
+            ]
+    header = ["body", "answered by", "p50 ms", "p99 ms", "p50 above nginx's, ms"]
+    return table(
+        f"First hit after another process has stored it, 1 connection, {targets} targets", header, rows
+    )
+
+
+def _summary(seen: Sequence[float], reference: float) -> tuple[float, float, float]:
+    p50 = statistics.median(seen)
+    return p50, statistics.quantiles(seen, n=100)[98], p50 - reference
+
+
+def _timed(peer: Peer, paths: Sequence[str]) -> list[float]:
+    connection = http.client.HTTPConnection(peer.host, peer.port, timeout=10)
+    seen = []
+    for path in paths:
+        begun = time.perf_counter()
+        connection.request("GET", path)
+        connection.getresponse().read()
+        seen.append(time.perf_counter() - begun)
+    connection.close()
+    return seen
+
+
+if __name__ == "__main__":
+    main()
