@@ -176,13 +176,25 @@ class Server:
         Raises:
             ProcessError: with a message for the user.
         """
+        self._make_way()
+        self.process.start_until(self.answers)
+
+    def launch(self) -> None:
+        """Start the server without waiting until it answers.
+
+        Raises:
+            ProcessError: with a message for the user.
+        """
+        self._make_way()
+        self.process.start()
+
+    def _make_way(self) -> None:
         release_port(self.port)
         self.prepare()
         try:
             check_port(self.host, self.port)  # or else whoever has it might answer in its place
         except OSError as error:
             raise ProcessError(f"{self.process.name} cannot use {self.host}:{self.port}: {error}.") from None
-        self.process.start_until(self.answers)
 
     def prepare(self) -> None:
         """Make what the server needs before its first start."""

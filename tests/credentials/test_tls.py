@@ -31,7 +31,7 @@ def started() -> Iterator[Callable[[ApiRest | ApiCache], None]]:
 
     def start(service: ApiRest | ApiCache) -> None:
         services.append(service)
-        service.process.start()
+        service.launch()
 
     yield start
     for service in services:
@@ -175,6 +175,6 @@ def test_api_cache_leaves_a_redis_alone_that_it_cannot_trust(
 def test_a_flag_that_is_none_is_told(tmp_path: Path) -> None:
     environ = {"REDIS_PASSWORD": "x", "REDIS_TLS": "maybe"}
     cache = ApiCache(environ, output=tmp_path / "log")
-    cache.process.start()
+    cache.launch()
     assert wait_until(lambda: not cache.process.running, timeout=20)
     assert "REDIS_TLS: 'maybe' is not true or false." in (tmp_path / "log").read_text()

@@ -137,8 +137,14 @@ class Run:
         return found
 
     def pid(self, folder: str) -> int:
-        """The eldest process that works in this folder of the checkout; 0 for none."""
-        return min((pid for pid, cwd in self.processes().items() if cwd == self._folder / folder), default=0)
+        """The supervisor's own child that works in this folder of the checkout; 0 for none.
+
+        Not what such a child forked: gunicorn's workers outlive their killed master for a moment.
+        """
+        lists = Path(f"/proc/{self.supervisor}/task").glob("*/children")  # each thread has a list of its own
+        children = {int(pid) for children in lists for pid in children.read_text().split()}
+        living = self.processes()
+        return next((pid for pid in children if living.get(pid) == self._folder / folder), 0)
 
     @property
     def supervisor(self) -> int:
