@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 from origin import OriginError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 WINDOW_BYTES = 1024 * 1024
 """How far the source may be ahead of the slowest reader of what is not kept."""
@@ -31,23 +31,65 @@ class Budget:
         return True
 
 
-@dataclass(eq=False, slots=True)
-class Reader:
-    """One client's place in the content: the number of its next part."""
+class Parts(Protocol):
+    """Content to iterate over. Whoever gets it closes it, also when nothing of it was read."""
 
-    next: int = 0
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def aclose(self) -> Awaitable[object]: ...
+
+
+class Reader:
+    """One client's place in the content, which its end, a failure or `leave` gives back.
+
+    No generator: one that is closed before its first step does nothing, and so would hold its place for ever.
+    """
+
+    __slots__ = ("_buffer", "next")
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self.next = 0
+        """The number of its next part."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next part.
+
+        Raises:
+            OriginError: the content will not come to its end.
+        """
+        part = None
+        try:
+            part = await self._buffer.part(self)
+        finally:
+            if part is None:
+                self.leave()
+        if part is None:
+            raise StopAsyncIteration
+        return part
+
+    def leave(self) -> None:
+        self._buffer.leave(self)
+
+    async def aclose(self) -> None:
+        self.leave()
 
 
 class Buffer:  # pylint: disable=too-many-instance-attributes
     """The parts that some reader may still need.
 
     A buffer that keeps everything lets each reader take its time, and latecomers find the beginning. When the
-    budget is used up, or keeping is pointless, it goes on as a window that moves with its slowest reader.
+    budget is used up, or keeping is pointless, it goes on as a window that moves with its slowest reader;
+    once that has moved, there is no place for a latecomer any more.
     """
 
-    def __init__(self, budget: Budget, *, keeps: bool) -> None:
+    def __init__(self, budget: Budget, *, keeps: bool, deserted: Callable[[], None] = lambda: None) -> None:
         self._budget = budget
         self._keeps = keeps
+        self._deserted = deserted
+        """Called whenever the last reader has left."""
         self._kept_bytes = 0
         self._parts: list[bytes] = []
         self._first = 0
@@ -61,55 +103,46 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
 
     @property
     def is_whole(self) -> bool:
-        """Whether a new reader would find the beginning."""
-        return self.has_beginning and self._error is None
-
-    @property
-    def has_beginning(self) -> bool:
-        """Whether nothing has been dropped yet."""
-        return self._first == 0
+        """Whether a new reader would find the beginning, and may hope for the end."""
+        return self._first == 0 and self._error is None
 
     @property
     def has_readers(self) -> bool:
         """Whether anybody reads, now."""
         return bool(self._readers)
 
-    def reader(self) -> Reader:
-        """A place at the beginning, to be given back by `leave` or by the end of `read`."""
-        reader = Reader()
+    def reader(self) -> Reader | None:
+        """A place at the beginning; None when that has been dropped."""
+        if self._first:
+            return None
+        reader = Reader(self)
         self._readers.add(reader)
         self._wake()
         return reader
 
-    async def read(self, reader: Reader) -> AsyncIterator[bytes]:
-        """The content from the beginning.
-
-        Raises:
-            OriginError: it will not come to its end.
-        """
-        try:
-            while True:
-                if reader.next < self._first:
-                    raise OriginError("The beginning of the content is gone.")
-                while reader.next < self._first + len(self._parts):
-                    part = self._parts[reader.next - self._first]
-                    reader.next += 1
-                    self._forget()
-                    yield part
-                if self._error is not None:
-                    raise self._error
-                if self._has_ended:
-                    return
-                await self.change()
-        finally:
-            self.leave(reader)
+    async def part(self, reader: Reader) -> bytes | None:
+        """The reader's next part, or None at the end."""
+        while reader.next == self._first + len(self._parts):
+            if self._error is not None:
+                raise self._error
+            if self._has_ended:
+                return None
+            await self.change()
+        part = self._parts[reader.next - self._first]
+        reader.next += 1
+        self._forget()
+        return part
 
     def leave(self, reader: Reader) -> None:
         """Whoever took a place gives it back."""
-        self._readers.discard(reader)
+        if reader not in self._readers:
+            return
+        self._readers.remove(reader)
         self._forget()
         self._give_back_all()
         self._wake()
+        if not self._readers:
+            self._deserted()
 
     # ---- the source
 

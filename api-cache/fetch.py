@@ -12,7 +12,7 @@ from buffer import Budget, Buffer
 from origin import Answer, OriginError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from buffer import Reader
     from httpcache.messages import Entry, Exchange
@@ -58,7 +58,7 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         self._answer = answer
         self._storing = storing
         self._done = done
-        self._buffer = Buffer(budget, keeps=storing is not None)
+        self._buffer = Buffer(budget, keeps=storing is not None, deserted=self._deserted)
         self._size = 0
         self._is_committed = False
         self._is_stored = False
@@ -70,11 +70,6 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
     def is_shareable(self) -> bool:
         """Whether a latecomer may still read it from its beginning."""
         return self._storing is not None and self._buffer.is_whole
-
-    @property
-    def has_beginning(self) -> bool:
-        """Whether it can be read at all: those who share it may have gone ahead when keeping it ended."""
-        return self._buffer.has_beginning
 
     @property
     def is_being_stored(self) -> bool:
@@ -89,26 +84,15 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         """Wait for its end, whatever that is."""
         await asyncio.wait((self._task,))
 
-    def reader(self) -> Reader:
-        """A place at the beginning of the content; see Buffer."""
+    def reader(self) -> Reader | None:
+        """A place at the beginning of the content; None when others have gone ahead and it is not kept."""
         return self._buffer.reader()
 
-    def read(self, reader: Reader) -> AsyncIterator[bytes]:
-        """The content; when its last reader leaves, what is not being stored is read no further."""
-        return self._read(reader)
-
-    async def _read(self, reader: Reader) -> AsyncIterator[bytes]:
-        try:
-            async for part in self._buffer.read(reader):
-                yield part
-        finally:
-            self.leave(reader)
-
-    def leave(self, reader: Reader) -> None:
-        """Give a place back unread."""
-        self._buffer.leave(reader)
-        if self._storing is None and not self._buffer.has_readers:
-            self._task.cancel()
+    def _deserted(self) -> None:
+        """What is not being stored is read no further for nobody."""
+        if self._storing is None:
+            # Soon, not now: a task that is cancelled before its first step never gets to its `finally`.
+            self._task.get_loop().call_soon(self._task.cancel)
 
     # ---- the task
 

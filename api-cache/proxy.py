@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 import coding
 import problems
-from buffer import Budget
+from buffer import Budget, Parts, Reader
 from fetch import IN_THREAD_BYTES, Fetch, Storing
 from flights import Flight, Flights, LookAgain, Outcome, Validated
 from httpcache import fields, freshness, invalidation, ranges, reuse, status, storing, validation, variants
@@ -25,7 +25,7 @@ from store import Store, StoreUnavailable
 from stored import Stored, key_of_request, select, target_hash
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from observability import Counters
 
@@ -56,7 +56,7 @@ class Reply:
 
     status: int
     headers: Headers
-    content: bytes | AsyncIterator[bytes]
+    content: bytes | Parts
     length: int | None
     cache: str
     """The outcome as the log has it: Cache-Status without this cache's name and without the ttl."""
@@ -207,7 +207,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
 
     async def _content(
         self, key: str, page: Page, stored: Stored, chosen: str, length: int
-    ) -> bytes | AsyncIterator[bytes] | None:
+    ) -> bytes | Parts | None:
         name = f"{stored.body_id}:{chosen}"
         held = page.bodies.get(name)
         if held is not None:
@@ -233,7 +233,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
 
     async def _stream(
         self, key: str, stored: Stored, source: str, first: bytes, *, decode: bool
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """A body too large to hold, block by block."""
         decompressor = coding.Decompressor(source if decode else "identity")
         block: bytes | None = first
@@ -292,24 +292,39 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             reply = await self._serve_validated(request, view.key, fwd, outcome, collapsed=not own)
             if reply is not None:
                 return reply
-        if not isinstance(outcome, Fetch) or not (
-            outcome.has_beginning if own else _may_share(request, outcome)
-        ):
-            outcome, own = await self._fetch(request, view, None), True
-            if not isinstance(outcome, Fetch):
-                raise OriginBroken("The origin answered 304 to a request without a condition.")
-        if outcome.exchange.response.status in reuse.FAILURES and entry is not None:
-            reply = await self._serve_stale(request, view, entry, outcome.exchange.response.status)
-            if reply is not None:
-                outcome.leave(outcome.reader())
-                return reply
-        place = outcome.reader()  # or else what begins while we wait would be dropped
-        try:
-            if entry is not None and self._may_serve_stale(request, entry):
-                await outcome.begun()  # should it break before that, the stored answer can still stand in
-            return self._reply(request, fwd, outcome, collapsed=not own)
-        finally:
-            outcome.leave(place)
+        fetch, place, own = await self._place(request, view, outcome, own=own)
+        with contextlib.ExitStack() as unless_taken:
+            unless_taken.callback(place.leave)
+            reply = await self._instead(request, view, entry, fetch) if entry is not None else None
+            if reply is None:
+                reply = self._reply(request, fwd, fetch, place, collapsed=not own)
+                unless_taken.pop_all()
+            return reply
+
+    async def _place(
+        self, request: Request, view: View, outcome: Outcome | None, *, own: bool
+    ) -> tuple[Fetch, Reader, bool]:
+        """A place at the beginning of what came, taken before anything else can happen to it.
+
+        Where there is none, or the answer is not for this client, it gets one of its own.
+        """
+        if isinstance(outcome, Fetch) and (own or _may_share(request, outcome)):
+            place = outcome.reader()
+            if place is not None:
+                return outcome, place, own
+        fetch = await self._fetch(request, view, None)
+        place = fetch.reader() if isinstance(fetch, Fetch) else None
+        if not isinstance(fetch, Fetch) or place is None:
+            raise OriginBroken("The origin answered 304 to a request without a condition.")
+        return fetch, place, True
+
+    async def _instead(self, request: Request, view: View, entry: Entry, fetch: Fetch) -> Reply | None:
+        """The stale answer, should the origin state an error; raises when nothing of the content comes."""
+        if fetch.exchange.response.status in reuse.FAILURES:
+            return await self._serve_stale(request, view, entry, fetch.exchange.response.status)
+        if self._may_serve_stale(request, entry):
+            await fetch.begun()
+        return None
 
     async def _stored(self, fetch: Fetch) -> LookAgain | None:
         """Wait, shortly, for the end of what came too far to be joined; then it is in the store."""
@@ -482,10 +497,11 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             self._failing_until = time.monotonic() + FAILING_SECONDS
         self._flights.start(name, lambda flight: self._lead(flight, plain, entry))
 
-    def _reply(self, request: Request, fwd: Fwd, fetch: Fetch, *, collapsed: bool = False) -> Reply:
+    def _reply(
+        self, request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, collapsed: bool = False
+    ) -> Reply:
         """The origin's answer as it passes."""
         response, entry = fetch.exchange.response, fetch.entry
-        reader = fetch.reader()
         refusal = fetch.refusal.value if fetch.refusal is not None else None
         member = status.cache_status(fwd=fwd, stored=entry is not None, collapsed=collapsed, detail=refusal)
         headers = fields.end_to_end(response.headers).without(("content-length",))
@@ -497,12 +513,12 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             headers = headers.replaced("Age", str(int(freshness.age(entry, self.clock()))))
         headers = _passed(headers, member)
         if _is_not_modified(request, fetch, self.policy):
-            fetch.leave(reader)
+            place.leave()
             return Reply(304, validation.not_modified_headers(headers), b"", None, _outcome(member))
         if request.method == "HEAD" or response.status in _NO_CONTENT:
-            fetch.leave(reader)
+            place.leave()
             return Reply(response.status, headers, b"", fetch.length, _outcome(member))
-        return Reply(response.status, headers, fetch.read(reader), fetch.length, _outcome(member))
+        return Reply(response.status, headers, place, fetch.length, _outcome(member))
 
     # ---- pass on, invalidate
 
@@ -523,7 +539,9 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             view = await self._read(target_hash(request.target), request.target)
         to_store = self._storing(view, exchange) if view else None
         fetch = Fetch(answer, exchange, to_store, self._budget, _nothing)
-        return self._reply(request, fwd, fetch)
+        place = fetch.reader()
+        assert place is not None  # noqa: S101  # nobody else knows of it
+        return self._reply(request, fwd, fetch, place)
 
     async def _invalidate(self, targets: tuple[str, ...]) -> None:
         keys = [target_hash(target) for target in targets]
@@ -608,9 +626,7 @@ def _outcome(member: str) -> str:
     return "; ".join(part for part in parts if not part.startswith("ttl="))
 
 
-def _partial(
-    headers: Headers, content: bytes | AsyncIterator[bytes], part: ranges.Slice, outcome: str
-) -> Reply:
+def _partial(headers: Headers, content: bytes | Parts, part: ranges.Slice, outcome: str) -> Reply:
     headers = headers.extended((("Content-Range", part.content_range),))
     size = part.last - part.first + 1
     if isinstance(content, bytes):
@@ -618,15 +634,16 @@ def _partial(
     return Reply(206, headers, _sliced(content, part), size, outcome)
 
 
-async def _sliced(content: AsyncIterator[bytes], part: ranges.Slice) -> AsyncIterator[bytes]:
+async def _sliced(content: Parts, part: ranges.Slice) -> AsyncGenerator[bytes]:
     at = 0
-    async for data in content:
-        first, last = max(part.first - at, 0), min(part.last + 1 - at, len(data))
-        if first < last:
-            yield data[first:last]
-        at += len(data)
-        if at > part.last:
-            return
+    async with contextlib.aclosing(content):
+        async for data in content:
+            first, last = max(part.first - at, 0), min(part.last + 1 - at, len(data))
+            if first < last:
+                yield data[first:last]
+            at += len(data)
+            if at > part.last:
+                return
 
 
 async def _decompress(data: bytes, source: str) -> bytes:

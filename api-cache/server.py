@@ -29,6 +29,7 @@ from origin import Content, OriginError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from buffer import Parts
     from memory import Prepared
     from proxy import Reply
 
@@ -431,6 +432,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             return
         reply = await self._app.respond(_request(incoming, request_id), plain, content)
         if incoming.refusal is not None:
+            if not isinstance(reply.content, bytes):
+                await reply.content.aclose()
             reply = self._app.refuse(incoming.refusal.status, incoming.refusal.detail)
         await self._send(incoming, reply, request_id)
 
@@ -466,13 +469,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         finally:
             self._record(incoming, reply.status, reply.cache, size, request_id)
 
-    async def _stream(
-        self, head: bytes, content: AsyncIterator[bytes], length: int | None, *, chunked: bool
-    ) -> int:
+    async def _stream(self, head: bytes, content: Parts, length: int | None, *, chunked: bool) -> int:
         size = 0
-        self._write(head)
-        async with contextlib.aclosing(content) as parts:  # type: ignore[type-var]  # all of ours are generators
-            async for part in parts:
+        async with contextlib.aclosing(content):
+            self._write(head)
+            async for part in content:
                 size += len(part)
                 if length is not None and size > length:
                     raise OriginError("More content than was announced.")

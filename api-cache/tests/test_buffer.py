@@ -1,18 +1,21 @@
 import asyncio
+from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
+import buffer as module
 from buffer import WINDOW_BYTES, Budget, Buffer
 from origin import OriginBroken, OriginError
 
 PART = b"x" * 65_536
 
 
-async def read(buffer, reader, *, pause=0):
+async def read(reader, *, pause=0):
     found = []
-    async for part in buffer.read(reader):
+    async for part in reader:
         found.append(part)
         for _ in range(pause):
             await asyncio.sleep(0)
@@ -35,7 +38,7 @@ def test_every_reader_gets_everything_in_order(parts, paces, keeps, left):
     async def story():
         budget = Budget(left)
         buffer = Buffer(budget, keeps=keeps)
-        readers = [read(buffer, buffer.reader(), pause=pace) for pace in paces]
+        readers = [read(buffer.reader(), pause=pace) for pace in paces]
         *found, _ = await asyncio.gather(*readers, feed(buffer, parts))
         assert found == [b"".join(parts)] * len(paces)
         assert budget.left == left
@@ -51,7 +54,7 @@ def test_without_keeping_the_source_waits_for_the_slowest():
         await asyncio.sleep(0.01)
         assert not source.done()
         assert len(buffer._parts) * len(PART) <= WINDOW_BYTES + len(PART)
-        assert len(await read(buffer, slow)) == 100 * len(PART)
+        assert len(await read(slow)) == 100 * len(PART)
         await source
 
     asyncio.run(story())
@@ -65,8 +68,8 @@ def test_while_it_keeps_nobody_waits_and_latecomers_find_the_beginning():
         await feed(buffer, [PART] * 100)
         assert budget.left == 0
         assert buffer.is_whole
-        assert len(await read(buffer, buffer.reader())) == 100 * len(PART)
-        assert len(await read(buffer, slow)) == 100 * len(PART)
+        assert len(await read(buffer.reader())) == 100 * len(PART)
+        assert len(await read(slow)) == 100 * len(PART)
         assert budget.left == 100 * len(PART)
 
     asyncio.run(story())
@@ -79,7 +82,7 @@ def test_a_broken_source_breaks_its_readers():
         await feed(buffer, [b"half"], OriginBroken("cut"))
         assert not buffer.is_whole
         with pytest.raises(OriginBroken):
-            await read(buffer, reader)
+            await read(reader)
 
     asyncio.run(story())
 
@@ -93,3 +96,169 @@ def test_a_source_without_readers_gives_up(monkeypatch):
             await feed(buffer, [PART] * 100)
 
     asyncio.run(story())
+
+
+def test_a_place_given_back_unread_holds_nothing_up():
+    async def story():
+        buffer = Buffer(Budget(0), keeps=False)
+        unread, other = buffer.reader(), buffer.reader()
+        source = asyncio.create_task(feed(buffer, [PART] * 100))
+        await unread.aclose()
+        assert len(await read(other)) == 100 * len(PART)
+        await source
+
+    asyncio.run(story())
+
+
+@dataclass(eq=False)
+class Client:
+    """What a reader has got, and the part that it waits for."""
+
+    reader: module.Reader
+    count: int = 0
+    waiting: asyncio.Task | None = None
+
+
+WINDOW, PART_BYTES, BUDGET = 20, 8, 40
+
+
+class Passing(RuleBasedStateMachine):
+    """A source, and clients that come, read, wait and leave in any order, against a list of the parts."""
+
+    clients = Bundle("clients")
+
+    def __init__(self):
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(module, "WINDOW_BYTES", WINDOW)
+        self.loop = asyncio.new_event_loop()
+        self.budget = Budget(BUDGET)
+        self.desertions = 0
+        self.buffer = Buffer(self.budget, keeps=True, deserted=self.desert)
+        self.keeps, self.ended = True, ""
+        self.parts: list[bytes] = []
+        self.readers: list[Client] = []
+        self.dropped, self.may_go_on = 0, False
+        self.room: asyncio.Task | None = None
+
+    def desert(self):
+        self.desertions += 1
+
+    def teardown(self):
+        if self.room is not None:
+            self.room.cancel()
+        for each in [*self.readers]:
+            self.leave(each)
+        self.settle()
+        self.loop.close()
+        self.patch.undo()
+
+    def settle(self):
+        async def turns():
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(turns())
+        self.follow()
+
+    def follow(self):
+        """Bring the clients up to what their reads came to, and what is dropped up to them."""
+        for each in [*self.readers]:
+            if each.waiting is None or not each.waiting.done():
+                continue
+            if each.count < len(self.parts):
+                assert each.waiting.result() == self.parts[each.count]
+                each.count, each.waiting = each.count + 1, None
+            else:
+                error = each.waiting.exception()
+                assert isinstance(error, OriginBroken) if self.ended == "broken" else error is None
+                self.readers.remove(each)
+        if self.readers and not self.keeps:
+            self.dropped = max(self.dropped, min(each.count for each in self.readers))
+        is_near = sum(map(len, self.parts[self.dropped :])) <= WINDOW
+        self.may_go_on = self.may_go_on or self.keeps or is_near
+
+    # ---- the source
+
+    @precondition(lambda self: not self.ended and (self.room is None or self.room.done()))
+    @rule(size=st.integers(1, PART_BYTES))
+    def add(self, size):
+        self.parts.append(bytes((len(self.parts) % 256,)) * size)
+        self.keeps = self.keeps and sum(map(len, self.parts)) <= BUDGET
+        self.buffer.add(self.parts[-1])
+        self.may_go_on = False
+        self.room = self.loop.create_task(self.buffer.room())
+        self.settle()
+
+    @precondition(lambda self: not self.ended)
+    @rule()
+    def keep_no_more(self):
+        self.keeps = False
+        self.buffer.keep_no_more()
+        self.settle()
+
+    @precondition(lambda self: not self.ended)
+    @rule(breaks=st.booleans())
+    def end(self, breaks):
+        self.ended = "broken" if breaks else "whole"
+        self.buffer.end(OriginBroken("cut") if breaks else None)
+        self.settle()
+
+    # ---- the clients
+
+    @rule(target=clients)
+    def join(self):
+        reader = self.buffer.reader()
+        assert (reader is None) == (self.dropped > 0)
+        if reader is None:
+            return multiple()
+        self.readers.append(Client(reader))
+        self.settle()
+        return self.readers[-1]
+
+    @rule(client=clients)
+    def read(self, client):
+        if client in self.readers and client.waiting is None:
+            client.waiting = self.loop.create_task(anext(client.reader, None))
+            self.settle()
+
+    @rule(client=clients)
+    def leave(self, client):
+        if client not in self.readers:
+            return
+        was_last, before = len(self.readers) == 1, self.desertions
+        if client.waiting is not None:
+            client.waiting.cancel()
+        client.reader.leave()
+        self.readers.remove(client)
+        self.settle()
+        assert self.desertions == before + was_last
+
+    # ---- what always holds
+
+    @invariant()
+    def only_who_has_everything_waits(self):
+        for each in self.readers:
+            assert each.waiting is None or (each.count == len(self.parts) and not self.ended)
+
+    @invariant()
+    def only_what_somebody_needs_is_held(self):
+        held = sum(map(len, self.buffer._parts))
+        assert held == sum(map(len, self.parts[self.dropped :]))
+        assert held <= BUDGET + WINDOW + PART_BYTES
+        assert BUDGET - self.budget.left <= held
+
+    @invariant()
+    def the_budget_is_given_back(self):
+        assert 0 <= self.budget.left <= BUDGET
+        if self.ended and not self.readers:
+            assert self.budget.left == BUDGET
+
+    @invariant()
+    def the_source_waits_for_the_slowest_and_for_nothing_else(self):
+        if self.room is not None:
+            assert self.room.done() == self.may_go_on
+
+
+TestPassing = Passing.TestCase
+TestPassing.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

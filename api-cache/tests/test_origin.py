@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from local.processes import wait_until
@@ -125,11 +126,17 @@ def test_a_replica_that_hangs_up_on_a_new_connection_is_asked_again(cache, origi
     assert (ask(cache.port, path).body, len(origin.asked(path))) == (b"x", 2)
 
 
-def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(cache, origin):
-    path = fresh_path()
+def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(make_cache, origin):
+    """However many connections are idle: one of them fails, then new ones are tried."""
+    cache = make_cache(CACHE_WORKERS="1")
+    path, busy = fresh_path(), fresh_path()
+    together = threading.Barrier(12)
+    origin.on(busy, lambda wire, _: together.wait(10) is not None and wire.send(answer(b"x")) is None)
+    with ThreadPoolExecutor(together.parties) as pool:
+        list(pool.map(lambda number: ask(cache.port, f"{busy}?{number}"), range(together.parties)))
     origin.on(path, lambda *_: False)
     assert ask(cache.port, path).status == 502
-    assert 2 <= len(origin.asked(path)) <= 5
+    assert len(origin.asked(path)) == 4
 
 
 class Replicated(HttpOrigin):
@@ -162,6 +169,17 @@ def test_a_dead_replica_takes_only_its_share_of_the_time(origin):
     assert time.monotonic() - started >= 0.4  # the dead one was tried
     for each in (dead, *waiting):
         each.close()
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_an_answer_without_content_gives_its_connection_back(make_cache, origin, method, status):
+    cache = make_cache(CACHE_WORKERS="1")
+    path = fresh_path()
+    head = f"HTTP/1.1 {status} X\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n".encode()
+    origin.on(path, head)
+    for _ in range(5):
+        assert ask(cache.port, path, ("If-None-Match", '"x"'), method=method).status == status
+    assert len({each.connection for each in origin.asked(path)}) == 1
 
 
 def test_a_post_is_never_sent_twice(cache, origin):
