@@ -311,18 +311,19 @@ class Origin:
             OriginError: there is none.
         """
         repeatable = request.method in _REPEATABLE and content is None
-        attempts_left = _NEW_CONNECTIONS
+        pooled = self._take() if repeatable else None
+        attempts_left = _NEW_CONNECTIONS + (pooled is not None)
         while True:
-            channel = self._take() if repeatable else None
-            pooled = channel is not None
-            answer = self._answer(channel or await self._connect(), request.method)
+            answer = self._answer(pooled or await self._connect(), request.method)
             try:
                 await self._exchange(answer, request, content)
             except OriginUnreachable:
                 answer.close()
-                # An idle connection may close at any moment, and a replica that stops drops those that it has
-                # not accepted yet. Nothing came back, so ask again on another one (RFC 9110 §9.2.2).
-                attempts_left -= not pooled
+                # An idle connection may close at any moment (and the others with it), and a replica that
+                # stops drops those that it has not accepted yet. Nothing came back, so ask again on a new
+                # one (RFC 9110 §9.2.2).
+                pooled = None
+                attempts_left -= 1
                 if repeatable and attempts_left and not answer.started:
                     continue
                 raise
