@@ -72,6 +72,11 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         return self._storing is not None and self._buffer.is_whole
 
     @property
+    def is_bodiless(self) -> bool:
+        """Whether its head is all of it."""
+        return self.length == 0 or self.exchange.response.status in (204, 304)
+
+    @property
     def is_being_stored(self) -> bool:
         """Whether it will be found in the store, if all goes well."""
         return self._storing is not None

@@ -297,6 +297,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             unless_taken.callback(place.leave)
             reply = await self._instead(request, view, entry, fetch) if entry is not None else None
             if reply is None:
+                if fetch.is_bodiless:
+                    await fetch.ended()  # with the head a client has all of it, so store it first
                 reply = self._reply(request, fwd, fetch, place, collapsed=not own)
                 unless_taken.pop_all()
             return reply

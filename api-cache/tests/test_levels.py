@@ -5,12 +5,20 @@ import time
 import pytest
 import redis
 from local.processes import wait_until
+from local.services import ApiCache
 
 from stored import target_hash
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, settings
 from tests.support import answer, ask, fresh_path
 
 BODY = b"a body\n" * 1000
+
+
+@pytest.fixture(scope="module")
+def other(valkey, origin, tmp_path_factory):
+    """A replica."""
+    with ApiCache(settings(valkey, origin), output=tmp_path_factory.mktemp("other") / "log") as service:
+        yield service
 
 
 @pytest.fixture
@@ -39,6 +47,49 @@ def path(origin):
     target = fresh_path()
     origin.on(target, answer(BODY, "Content-Type: application/octet-stream", "Cache-Control: max-age=600"))
     return target
+
+
+ENDS = {
+    "length": b"HTTP/1.1 200 X\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nbody",
+    "chunked": b"HTTP/1.1 200 X\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"4\r\nbody\r\n0\r\n\r\n",
+    "close": b"HTTP/1.1 200 X\r\nCache-Control: max-age=60\r\nConnection: close\r\n\r\nbody",
+    "empty": b"HTTP/1.1 200 X\r\nCache-Control: max-age=60\r\nContent-Length: 0\r\n\r\n",
+    "bodiless": b"HTTP/1.1 204 X\r\nCache-Control: max-age=60\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_has_an_answer_finds_it_stored_everywhere(cache, other, origin, client, end, method):
+    """Through another process at once, whatever tells a client that its answer is complete."""
+    target = fresh_path()
+
+    def script(wire, _):
+        client.execute_command("CLIENT", "PAUSE", 50, "WRITE")
+        wire.send(ENDS[end])
+        return end != "close"
+
+    origin.on(target, script)
+    assert get(cache, target).cache == "fwd=miss; stored"
+    assert get(other, target, method=method).cache == "hit"
+
+
+def test_a_redis_that_hangs_delays_the_end_of_an_answer_by_no_more_than_its_timeout(
+    own_valkey, make_cache, origin
+):
+    cache = make_cache(redis=own_valkey)
+    target = fresh_path()
+
+    def script(wire, _):
+        own_valkey.process.pause()  # by now it has said that nothing is stored, and who may ask
+        wire.send(answer(BODY, "Cache-Control: max-age=60"))
+
+    origin.on(target, script)
+    begun = time.monotonic()
+    assert get(cache, target).body == BODY
+    assert time.monotonic() - begun < 1.0
+    own_valkey.process.resume()
 
 
 def test_a_key_deleted_by_hand_is_gone_from_memory_everywhere_within_100_ms(make_cache, path, client):
