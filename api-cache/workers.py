@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 30.0
 """How long answers under way may take after SIGTERM."""
 SECONDS_BETWEEN_LOOKS = 0.02
+SECONDS_BETWEEN_STARTS = 1.0
+"""Of one worker and its successor."""
 LINGER_SECONDS = 0.2
 """Between the last accepted connection and the end of idle ones, so that requests under way on them are
 answered."""
 _BACKLOG = 4096
 _PR_SET_PDEATHSIG = 1
+_ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
+_AWAITED = _ENDING | {signal.SIGCHLD}
 
 
 def main() -> int:
@@ -59,40 +63,58 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Supervisor:
-    """Keeps the workers alive. One that dies is replaced at once, but never faster than once a second."""
+    """Keeps the workers alive. One that dies is replaced at once, but never faster than once a second.
+
+    Signals stay blocked and are waited for. A handler would run while a worker is forked but not yet known,
+    or not at all while a wait lasts that began just after the signal.
+    """
 
     def __init__(self, config: Config, listener: socket.socket) -> None:
         self._config = config
         self._listener = listener
         self._shared: mmap.mmap = Counters.allocate(config.cache_workers)
         self._workers: dict[int, int] = {}
+        self._missing: dict[int, float] = {}
+        """Those to be forked, and when they may be."""
         self._started = [0.0] * config.cache_workers
         self._ending = False
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)
-        for worker in range(self._config.cache_workers):
-            self._fork(worker)
-        while self._workers:
-            with contextlib.suppress(InterruptedError, ChildProcessError):
-                pid, _ = os.wait()
-                worker = self._workers.pop(pid)
-                if not self._ending:
-                    to_stderr(f"Worker {worker} died; another one takes its place.")
-                    time.sleep(max(0.0, self._started[worker] + 1.0 - time.monotonic()))
-                if not self._ending:
-                    self._fork(worker)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        self._missing = dict.fromkeys(range(self._config.cache_workers), 0.0)
+        while self._workers or self._missing:
+            for worker in [each for each, due in self._missing.items() if due <= time.monotonic()]:
+                self._fork(worker)
+            if self._wait() in _ENDING:
+                self._end()
+            self._bury()
         return 0
 
-    def _end(self, *_: object) -> None:
+    def _wait(self) -> int:
+        """The next signal; 0 when it is time to fork a worker."""
+        if not self._missing:
+            return signal.sigwait(_AWAITED)
+        found = signal.sigtimedwait(_AWAITED, max(0.0, min(self._missing.values()) - time.monotonic()))
+        return found.si_signo if found is not None else 0
+
+    def _end(self) -> None:
         self._ending = True
         self._listener.close()
+        self._missing.clear()
         for pid in self._workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
+
+    def _bury(self) -> None:
+        """Take note of the workers that have ended."""
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                worker = self._workers.pop(pid, None)
+                if worker is not None and not self._ending:
+                    to_stderr(f"Worker {worker} died; another one takes its place.")
+                    self._missing[worker] = self._started[worker] + SECONDS_BETWEEN_STARTS
 
     def _fork(self, worker: int) -> None:
+        del self._missing[worker]
         self._started[worker] = time.monotonic()
         parent = os.getpid()
         pid = os.fork()
@@ -102,7 +124,10 @@ class Supervisor:
         status = 1
         try:
             _die_with(parent)
-            uvloop.run(serve(self._config, self._listener, self._shared, worker))
+            # No runner: it would wait for its threads, such as one that still resolves a name.
+            uvloop.new_event_loop().run_until_complete(
+                serve(self._config, self._listener, self._shared, worker)
+            )
             status = 0
         except BaseException as error:  # noqa: BLE001  # pylint: disable=broad-exception-caught
             # The child must not run on as a second parent.
@@ -113,10 +138,9 @@ class Supervisor:
 
 def _die_with(parent: int) -> None:
     """Have the kernel end this process when its parent dies, however that happens."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
     if os.getppid() != parent:
         os._exit(0)
 

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from local.processes import wait_until
+from local.processes import free_port, wait_until
 
+from tests.conftest import settings
 from tests.support import answer, ask, fresh_path, raw
 
 POST = b"POST {} HTTP/1.1\r\nHost: h\r\n"
@@ -308,6 +309,33 @@ def test_sigterm_finishes_what_was_begun(make_cache, origin):
     client.join(10)
     assert found[0].body == b"finished"
     assert wait_until(lambda: not cache.process.running, timeout=10)
+
+
+SIGNALLED = """
+import os, signal, sys, workers
+fork = os.fork
+
+def forked():
+    pid = fork()
+    if pid:
+        signal.raise_signal(signal.SIGTERM)
+    return pid
+
+os.fork = forked
+sys.exit(workers.main())
+"""
+
+
+def test_a_sigterm_in_the_moment_of_a_fork_ends_the_worker(valkey, origin):
+    more = {"HOST": "127.0.0.1", "PORT": str(free_port()), "CACHE_WORKERS": "1"}
+    environ = {**os.environ, **settings(valkey, origin, **more)}
+    folder = Path(__file__).parents[1]
+    started = subprocess.Popen([sys.executable, "-c", SIGNALLED], cwd=folder, env=environ)
+    try:
+        assert started.wait(10) == 0
+    finally:
+        started.kill()
+        started.wait()
 
 
 def test_sigterm_waits_until_slow_clients_have_their_answers(make_cache, origin):
