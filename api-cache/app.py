@@ -23,6 +23,7 @@ from memory import Memory
 from observability import Access, Counters, Log, SharedCollector
 from origin import Content, Origin
 from proxy import Proxy, Reply
+from server import Patience
 from store import Store, StoreUnavailable, way_to_redis
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class Cache:
         endpoints: Flask,
     ) -> None:  # fmt: skip
         self.max_request_bytes = config.cache_max_request_bytes
+        self.patience = Patience(
+            config.cache_client_head_timeout,
+            config.cache_client_idle_timeout,
+            config.cache_client_stall_timeout,
+        )
         self.store = store
         self.origin = origin
         self.memory = Memory(config.cache_memory_bytes)

@@ -65,6 +65,9 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "cache_collapse_wait": _number(0),
     "cache_connect_timeout": _number(0.001),
     "cache_origin_timeout": _number(0.001),
+    "cache_client_head_timeout": _number(0.001),
+    "cache_client_idle_timeout": _number(0.001),
+    "cache_client_stall_timeout": _number(0.001),
     "cache_workers": _number(1, whole=True),
 }
 
@@ -91,6 +94,9 @@ class Config:  # pylint: disable=too-many-instance-attributes  # one per variabl
     cache_collapse_wait: float = 5.0
     cache_connect_timeout: float = 2.0
     cache_origin_timeout: float = 30.0
+    cache_client_head_timeout: float = 15.0
+    cache_client_idle_timeout: float = 75.0
+    cache_client_stall_timeout: float = 60.0
     cache_workers: int = 2
 
     @classmethod

@@ -40,13 +40,8 @@ MAX_FIELDS = 200
 WINDOW_BYTES = 256 * 1024
 """How much of a request's content, or of an answer, may wait before its source is paused."""
 SEND_BUFFER_BYTES = 512 * 1024
-"""Of the kernel, for each connection. Large answers pass in pieces that the processor's caches still hold when
-the network takes them: of 4 MB, a fifth more a second than with Linux's own growing buffer."""
-HEAD_SECONDS = 15.0
-"""For a request's head, from its first byte."""
-IDLE_SECONDS = 75.0
-STALL_SECONDS = 60.0
-"""A client that takes no byte of its answer, or sends none of its content, for this long is cut off."""
+"""Of the kernel, for each connection. Large answers pass in pieces that the processor's caches still hold
+when the network takes them: of 4 MB, a fifth more a second than with Linux's own growing buffer."""
 _KNOWN = (
     b"GET ",
     b"HEAD ",
@@ -89,10 +84,23 @@ class ClientGone(OriginError):  # says what is the case
     """The client's content did not come to its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds a client may take."""
+
+    head: float = 15.0
+    """For a request's head, from its first byte."""
+    idle: float = 75.0
+    """Between two requests."""
+    stall: float = 60.0
+    """Until the next part of its content comes, or until it takes the next part of its answer."""
+
+
 class Application(Protocol):
     """What the server serves."""
 
     max_request_bytes: int
+    patience: Patience
 
     def hit(self, target: bytes, fields: dict[bytes, bytes]) -> tuple[Prepared, int] | None:
         """A ready answer to a plain GET, and its age."""
@@ -177,7 +185,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._reading_paused = False
         self._last = False
         self._begun = 0.0
-        self.active = time.monotonic()
+        self._answered = time.monotonic()
+        """When it last had an answer, or was made."""
+        self._untaken = 0
+        self._taken = 0.0
+        """When the client last took something of what waits for it."""
 
     # ---- asyncio.Protocol
 
@@ -207,14 +219,14 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._resumed.set()
 
     def data_received(self, data: bytes) -> None:
-        self.active = time.monotonic()
         if self._last:
             return  # the connection ends after the answer under way
         if not self._is_between:
             self._feed(data)
             return
-        self._begun = self.active
-        if self._task is None and self._again(data):
+        if not self._partial:
+            self._begun = time.monotonic()
+        if self._is_free and self._again(data):
             return
         if self._partial or not data.startswith(_KNOWN):
             data = self._show_known_method(self._partial + data)
@@ -224,6 +236,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             self._feed(data)
         if self._hits and self._messages == 1 and self._is_between:
             self._remember(data, *self._hits[0])
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a hit may go out at once: no answer is under way, and the client takes what it gets."""
+        return self._task is None and self._resumed.is_set()
 
     def _again(self, data: bytes) -> bool:
         """Answer a request whose very bytes were a plain hit before: equal bytes mean the same."""
@@ -316,7 +333,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
     def _find_hit(self, fields: dict[bytes, bytes]) -> bool:
         """Look for a ready answer, before anything is built that only other requests need."""
         parser = self._parser
-        is_ours = self._task is None and self._method is None and parser.get_method() == b"GET"
+        is_ours = self._is_free and self._method is None and parser.get_method() == b"GET"
         is_simple = len(fields) == len(self._lines) and b"host" in fields
         if not (is_ours and is_simple and parser.get_http_version() == "1.1" and parser.should_keep_alive()):
             return False
@@ -390,9 +407,10 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             transport.write(head + found.body)
         else:
             self._write_at_once(transport, head, found.body)
+        self._answered = time.monotonic()
         self._app.record(
             "GET", target.decode("latin-1"), found.status, cache="hit", size=len(found.body),
-            seconds=time.monotonic() - begun, request_id=request_id, traceparent=_traceparent(fields),
+            seconds=self._answered - begun, request_id=request_id, traceparent=_traceparent(fields),
         )  # fmt: skip
 
     def _write_at_once(self, transport: asyncio.Transport, head: bytes, body: bytes) -> None:
@@ -421,12 +439,14 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
                 if not incoming.keep_alive or not incoming.complete or (self._last and not self._queue):
                     self._close()
                     return
+        except ClientGone:
+            self._abort()
         except BaseException:
             self._abort()
             raise
         finally:
             self._task = None
-        self.active = time.monotonic()
+        self._answered = time.monotonic()
         self._resume_reading()
 
     async def _answer(self, incoming: Incoming) -> None:
@@ -451,6 +471,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         found = self._app.hit(incoming.target, fields)
         if found is not None:
             self._send_hit(incoming.target, *found, fields, incoming.begun)
+            await self._drained()
         return found is not None
 
     async def _send(self, incoming: Incoming, reply: Reply, request_id: str) -> None:
@@ -525,10 +546,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
                 raise ClientGone("The client left before the end of its content.")
             incoming.arrived.clear()
             try:
-                async with asyncio.timeout(STALL_SECONDS):
+                async with asyncio.timeout(self._app.patience.stall):
                     await incoming.arrived.wait()
             except TimeoutError:
-                raise ClientGone("The client's content did not come.") from None
+                incoming.refusal = BadRequest(408, "The content did not come in time.")
+                raise ClientGone(incoming.refusal.detail) from None
 
     # ---- refusals, the wire
 
@@ -555,13 +577,14 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._transport.write(data)
 
     async def _drained(self) -> None:
-        if self._resumed.is_set():
-            return
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                await self._resumed.wait()
-        except TimeoutError:
-            raise ClientGone("The client takes nothing.") from None
+        """Wait until the client has taken nearly all; however slow it is, it must go on."""
+        while not self._resumed.is_set() and self._transport is not None:
+            untaken = self._transport.get_write_buffer_size()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._app.patience.stall):
+                    await self._resumed.wait()
+            if not self._resumed.is_set() and self._transport.get_write_buffer_size() == untaken:
+                raise ClientGone("The client takes nothing.")
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and self._transport is not None:
@@ -593,13 +616,26 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     def expire(self, now: float) -> None:
         """Cut off whoever is too slow; called from time to time."""
-        if self._task is not None or (self._reading is not None and self._reading.has_content):
-            return  # their own timeouts hold
+        if self._transport is None or self._task is not None:
+            return
+        if self._reading is not None and self._reading.has_content:
+            return  # the wait for its content ends by itself
+        patience = self._app.patience
         is_begun = bool(self._partial) or not self._is_between
-        if is_begun and now - self._begun > HEAD_SECONDS:
+        if self._is_taking(self._transport, now):
+            if now - self._taken > patience.stall:
+                self._abort()
+        elif is_begun and now - self._begun > patience.head:
             self._refuse(BadRequest(408, "The request did not come to its end in time."))
-        elif now - self.active > IDLE_SECONDS:
+        elif not is_begun and now - self._answered > patience.idle:
             self._close()
+
+    def _is_taking(self, transport: asyncio.Transport, now: float) -> bool:
+        """Whether some of an answer still waits for the client; notes when that gets less."""
+        untaken, self._untaken = self._untaken, transport.get_write_buffer_size()
+        if self._untaken != untaken:
+            self._taken = self._answered = now
+        return self._untaken > 0
 
     def drain(self) -> bool:
         """Take no further request; True when nothing is under way, and the client has taken all there is.
