@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from itertools import combinations
 
@@ -20,13 +19,26 @@ WRITING = {"elasticsearch", "kibana"}
 # Docker's files are root's alone; it has no capability, and no network but Elasticsearch's.
 READER = "fluent-bit"
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
-needs_client = pytest.mark.skipif(not shutil.which("docker"), reason="docker's client is not installed here")
 
 
-def config(**environ: str) -> subprocess.CompletedProcess[str]:
+def has_compose() -> bool:
+    """Whether the client is here, and has the plugin."""
+    try:
+        return (
+            subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+        )
+    except FileNotFoundError:
+        return False
+
+
+needs_compose = pytest.mark.skipif(not has_compose(), reason="docker compose is not installed here")
+PROFILES = sorted({profile for service in SERVICES.values() for profile in service.get("profiles", [])})
+
+
+def config(*options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME")}
     return subprocess.run(
-        ["docker", "compose", "config", "--quiet"],
+        ["docker", "compose", *options, "config", "--quiet"],
         cwd=ROOT,
         env=kept | environ,
         capture_output=True,
@@ -35,13 +47,14 @@ def config(**environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@needs_client
-def test_compose_accepts_the_file() -> None:
-    done = config(**dict.fromkeys(PASSWORDS, "x"))
+@needs_compose
+@pytest.mark.parametrize("profile", ["", *PROFILES, "*"])
+def test_compose_accepts_the_file(profile: str) -> None:
+    done = config("--profile", profile, **dict.fromkeys(PASSWORDS, "x"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@needs_client
+@needs_compose
 @pytest.mark.parametrize("empty", PASSWORDS)
 def test_empty_passwords_are_refused_in_one_sentence(empty: str) -> None:
     done = config(**(dict.fromkeys(PASSWORDS, "x") | {empty: ""}))

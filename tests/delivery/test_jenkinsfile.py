@@ -22,6 +22,7 @@ STAGES = {
     "Test the monitoring": (None, "test-prometheus"),
     "Build": (None, "build"),
     "Merge into develop": (["feature/*"], "merge"),
+    "Faults": (["develop", "main"], "test-faults"),
     "Integration": (["develop", "main"], "e2e"),
     "Push": (["develop", "main"], "push"),
     "Deploy to UAT": (["develop"], "deploy"),
@@ -92,6 +93,10 @@ def test_services_are_tested_in_parallel() -> None:
     parallel = JENKINSFILE.split("parallel {")[1].split("stage('Build')")[0]
     assert "stage('Test api-rest')" in parallel
     assert "stage('Test api-cache')" in parallel
+
+
+def test_what_is_skipped_has_failed() -> None:
+    assert "environment { STRICT = 'yes' }" in JENKINSFILE
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "Check"])

@@ -114,6 +114,7 @@ def test_nobody_is_paged(monitored: Compose) -> None:
     assert [sample["metric"]["alertname"] for sample in paging] == []
 
 
+@pytest.mark.no_stand_in
 def test_grafana_shows_the_dashboard(monitored: Compose) -> None:
     need("grafana")
     monitored.run(*UP, "grafana", timeout=240)
