@@ -16,6 +16,13 @@ from tests.backup.conftest import ENVIRON, Script, new_server
 TABLE = "api.air_quality_measurements"
 COUNT = f"SELECT count(*) FROM {TABLE}"
 VERSION = "SELECT version FROM api.data_version"
+SUMMARY = (
+    "SELECT id_entity, first_instant, last_instant, measurements, so2, pm2_5 FROM api.stations ORDER BY 1"
+)
+COUNTED = f"""
+    SELECT id_entity, min(time_instant), max(time_instant), count(*), count(so2), count(pm2_5)
+    FROM {TABLE} GROUP BY 1 ORDER BY 1
+"""
 
 
 def query(server: Postgres, sql: str, **login: str) -> list[tuple[object, ...]]:
@@ -83,6 +90,25 @@ def test_what_came_after_the_backup_is_gone_and_what_else_there_is_stays(
     assert script("restore.sh", postgres, backup).returncode == 0
     assert everything(postgres) == before
     assert query(postgres, "SELECT count(*) FROM public.notes") == [(0,)]
+
+
+def test_summaries_say_what_the_rows_say(postgres: Postgres, backup: Path, script: Script) -> None:
+    query(postgres, f"UPDATE {TABLE} SET so2 = NULL; DELETE FROM {TABLE} WHERE id_entity < 'aq_m'")
+    assert script("restore.sh", postgres, backup).returncode == 0
+    query(postgres, f"DELETE FROM {TABLE} WHERE id_entity = 'aq_salvia' AND so2 IS NOT NULL")
+    assert query(postgres, SUMMARY) == query(postgres, COUNTED)
+
+
+@pytest.mark.parametrize(("options", "same"), [([], False), (["--disable-triggers"], True)])
+def test_data_alone_come_back_right_only_without_the_triggers(
+    postgres: Postgres, backup: Path, script: Script, options: list[str], same: bool
+) -> None:
+    """What the README says of `pg_restore --data-only`."""
+    assert script("restore.sh", postgres, backup).returncode == 0
+    query(postgres, f"TRUNCATE {TABLE}, api.station_changes, api.data_changes")
+    psql(postgres, "pg_restore", "--data-only", *options, "--dbname", "air", str(backup))
+    assert (query(postgres, SUMMARY) == query(postgres, COUNTED)) is same
+    assert script("restore.sh", postgres, backup).returncode == 0
 
 
 def test_a_backup_under_writes_holds_all_that_was_committed_before_it(
