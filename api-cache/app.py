@@ -98,7 +98,7 @@ def create_endpoints(shared: mmap.mmap) -> Flask:
     return flask
 
 
-class Cache:
+class Cache:  # pylint: disable=too-many-instance-attributes
     """What the server serves (server.Application)."""
 
     def __init__(  # pylint: disable=too-many-arguments,too-many-positional-arguments
