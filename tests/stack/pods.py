@@ -1,5 +1,6 @@
 """Pods of the manifests, run by Docker as a kubelet would: user, mounts, variables, probes."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +15,12 @@ def docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, f"docker {' '.join(arguments[:2])}: {done.stderr}"
     return done.stdout.strip()
+
+
+def cores(limit: str) -> float:
+    """Docker refuses more than the machine has."""
+    wanted = int(limit[:-1]) / 1000 if limit.endswith("m") else float(limit)
+    return min(wanted, os.cpu_count() or 1)
 
 
 class Pod:
@@ -51,7 +58,7 @@ class Pod:
             *("--network", self.network, "--network-alias", self.workload.name),
             *("--user", f"{context['runAsUser']}:{context['runAsGroup']}"),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-            *("--memory", memory[:-2] + UNITS[memory[-2:]]),
+            *("--memory", memory[:-2] + UNITS[memory[-2:]], "--cpus", str(cores(limits["cpu"]))),
             *(option for name, value in self.environ.items() for option in ("--env", f"{name}={value}")),
             *(option for mount in self.container.get("volumeMounts", []) for option in self.mounted(mount)),
             *(("--entrypoint", self.container["command"][0]) if "command" in self.container else ()),
@@ -71,13 +78,17 @@ class Pod:
         return "--volume", f"{source}:{mount['mountPath']}:{mode}"
 
     def volume(self, name: str) -> Manifest:
-        """The volume's definition; a claim's is an empty folder, as hostPath provisioners give it."""
+        """The volume's definition; the StatefulSet's template of a claim is not among the pod's."""
         volumes = self.workload.spec.get("volumes", [])
-        return next((volume for volume in volumes if volume["name"] == name), {"emptyDir": {}})
+        claim = {"persistentVolumeClaim": {}}
+        return next((volume for volume in volumes if volume["name"] == name), claim)
 
     def fill(self, folder: Path, volume: Manifest) -> None:
         """Files as the kubelet lays them: links to ..data, itself a link to the folder of this version."""
         folder.mkdir(parents=True)
+        if "persistentVolumeClaim" in volume:
+            # A file system of its own is not quite empty, and this is root's alone.
+            (folder / "lost+found").mkdir(mode=0o700)
         projected = volume.get("projected", {"sources": [volume], **volume.get("configMap", {})})
         version = folder / "..version"
         for source in projected["sources"]:
