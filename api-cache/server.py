@@ -42,6 +42,8 @@ WINDOW_BYTES = 256 * 1024
 SEND_BUFFER_BYTES = 512 * 1024
 """Of the kernel, for each connection. Large answers pass in pieces that the processor's caches still hold
 when the network takes them: of 4 MB, a fifth more a second than with Linux's own growing buffer."""
+LEAVE_SECONDS = 10.0
+"""How long a client may take, at the end of this process, to end its connection after its answer."""
 _KNOWN = (
     b"GET ",
     b"HEAD ",
@@ -184,6 +186,10 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._resumed.set()
         self._reading_paused = False
         self._last = False
+        self._is_awaited: bool | None = None
+        """When draining: whether an answer was under way, so that the client has to end the connection, too."""
+        self._left: float | None = None
+        """When our own end of it was sent."""
         self._begun = 0.0
         self._answered = time.monotonic()
         """When it last had an answer, or was made."""
@@ -437,7 +443,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
                 incoming = self._queue.popleft()
                 await self._answer(incoming)
                 if not incoming.keep_alive or not incoming.complete or (self._last and not self._queue):
-                    self._close()
+                    if self._is_awaited is None:  # else drain() ends the connection
+                        self._close()
                     return
         except ClientGone:
             self._abort()
@@ -637,15 +644,30 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             self._taken = self._answered = now
         return self._untaken > 0
 
-    def drain(self) -> bool:
+    def drain(self, now: float) -> bool:
         """Take no further request; True when nothing is under way, and the client has taken all there is.
 
         The kernel goes on sending what it got from us, but not in a container, whose network ends with it.
+        Nor is what was acknowledged there at the client yet: the engine's proxy of a published port may hold
+        megabytes, and ends with the container, too. So whoever had an answer under way when draining began is
+        told its end (RFC 9112 §9.6), and has LEAVE_SECONDS to end the connection as well.
         """
-        self._last = True
-        if self._task is None and self._transport is not None and not self._untaken_bytes(self._transport):
-            self._close()
+        transport = self._transport
+        if transport is None:
+            return True
+        is_under_way = self._task is not None or self._untaken_bytes(transport) > 0
+        if self._is_awaited is None:
+            self._last, self._is_awaited = True, is_under_way
+        if not is_under_way:
+            self._leave(transport, now)
         return self._transport is None
+
+    def _leave(self, transport: asyncio.Transport, now: float) -> None:
+        if not self._is_awaited or now - (self._left or now) > LEAVE_SECONDS:
+            self._close()
+        elif self._left is None:
+            self._left = now
+            transport.write_eof()
 
     def _untaken_bytes(self, transport: asyncio.Transport) -> int:
         if (waiting := transport.get_write_buffer_size()) or transport.is_closing():

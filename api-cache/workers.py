@@ -172,7 +172,7 @@ async def _drain(connections: set[Connection]) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
             # No event tells what clients have taken.
-            while [each for each in tuple(connections) if not each.drain()]:  # noqa: ASYNC110
+            while [each for each in tuple(connections) if not each.drain(time.monotonic())]:  # noqa: ASYNC110
                 await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
 

@@ -357,6 +357,44 @@ def test_sigterm_waits_until_slow_clients_have_their_answers(make_cache, origin)
     assert wait_until(lambda: not cache.process.running, timeout=10)
 
 
+def test_sigterm_waits_until_what_a_proxy_between_holds_is_taken(make_cache, origin):
+    """As a container engine's proxy: it takes all at once, hands it on slowly, and ends with its server."""
+    cache = make_cache()
+    path = fresh_path()
+    release = threading.Event()
+
+    def script(wire, _):
+        wire.send(answer(b"finished")[:-1])
+        assert release.wait(10)
+        wire.send(b"d")
+
+    origin.on(path, script)
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as proxy:
+        proxy.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        held = proxy.recv(1)
+        cache.process.signal(signal.SIGTERM)
+        assert not wait_until(lambda: not cache.process.running, timeout=1)  # the answer is under way
+        release.set()
+        while part := proxy.recv(65536):
+            held += part
+        assert held.endswith(b"finished")
+        assert not wait_until(lambda: not cache.process.running, timeout=1)  # the proxy's client still reads
+    assert wait_until(lambda: not cache.process.running, timeout=5)
+
+
+def test_sigterm_does_not_wait_for_idle_clients(make_cache, origin):
+    cache = make_cache()
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as client:
+        client.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        found = b""
+        while not found.endswith(b"\r\n\r\nx"):
+            found += client.recv(65536)
+        cache.process.signal(signal.SIGTERM)
+        assert wait_until(lambda: not cache.process.running, timeout=5)
+
+
 def _accepts(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
