@@ -141,16 +141,21 @@ class CopyStatement:
 
     COPY takes no bound parameters, so the driver itself quotes the values into the statement, as psycopg2
     does for every statement that it executes.
+
+    Attributes:
+        unsorted: forbids a sort where an index has the order. Of a large table, Postgres would rather sort
+            all before the first row: cheaper by its reckoning, minutes of silence for the client.
     """
 
     query: str
     values: Mapping[str, Any]
     options: str
+    unsorted: bool
 
     @classmethod
-    def of(cls, statement: Select[Any], options: str) -> "CopyStatement":
+    def of(cls, statement: Select[Any], options: str, *, unsorted: bool = False) -> "CopyStatement":
         compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-        return cls(str(compiled), compiled.params, options)
+        return cls(str(compiled), compiled.params, options, unsorted)
 
     def bind(self, values: Mapping[str, Any]) -> "CopyStatement":
         return replace(self, values={**self.values, **values})
@@ -179,7 +184,9 @@ class Snapshot:
         """Write what COPY makes of a SELECT to `sink`, row by row; return the number of rows."""
         with self._running(), self._driver.cursor() as cursor:
             query = cursor.mogrify(statement.query, statement.values).decode()
-            cursor.copy_expert(f"COPY ({query}) TO STDOUT WITH ({statement.options})", sink)
+            # Both in one message to Postgres; the setting ends with the transaction.
+            before = "SET LOCAL enable_sort = off; " if statement.unsorted else ""
+            cursor.copy_expert(f"{before}COPY ({query}) TO STDOUT WITH ({statement.options})", sink)
             return cursor.rowcount
 
     @contextmanager

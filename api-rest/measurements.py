@@ -336,7 +336,9 @@ def _question(endpoint: Endpoint, given: Given) -> Question:
 @lru_cache(maxsize=1000)
 def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> CopyStatement:
     given = shape.given()
-    return CopyStatement.of(_question(endpoint, given).select(form, given.get("limit")), form.copy_options)
+    question = _question(endpoint, given)
+    rows = question.select(form, given.get("limit"))
+    return CopyStatement.of(rows, form.copy_options, unsorted=question.indexed)
 
 
 @lru_cache(maxsize=1000)

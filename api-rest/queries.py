@@ -56,6 +56,9 @@ class Question:
 
     Pages are cut by key, never by counting: so they neither skip nor repeat a row while others come, and
     each costs the same.
+
+    Attributes:
+        indexed: whether indices of the table have the rows in this order.
     """
 
     source: FromClause
@@ -63,6 +66,7 @@ class Question:
     keys: Sequence[Column]
     conditions: Sequence[ColumnElement[bool]] = ()
     descending: bool = False
+    indexed: bool = False
 
     def after(self, cursor: Place) -> "Question":
         keys = tuple_(*(key.expression for key in self.keys))
@@ -84,7 +88,7 @@ class Question:
 def measurements(given: Given) -> Question:
     """The rows themselves, by time, then station."""
     rows = _of_stations(given["id_entity"])
-    return _rows(rows, given, within(given, rows.c.time_instant))
+    return replace(_rows(rows, given, within(given, rows.c.time_instant)), indexed=True)
 
 
 def latest(given: Given) -> Question:

@@ -146,6 +146,23 @@ def test_a_restart_of_postgres_breaks_the_answer_visibly(
     assert len(near.get("/air_quality?limit=1").json()) == 1
 
 
+def test_no_dump_is_sorted_before_its_first_row(big: Postgres) -> None:
+    """Though Postgres finds it cheaper, as it does at 100 million rows."""
+    admin = big.connect()
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute("ALTER ROLE api SET random_page_cost = 10000; ALTER ROLE api SET work_mem = '64kB'")
+        try:
+            with ApiRest(big.environ | {"WEB_CONCURRENCY": "1"}) as service:
+                sock = begin(service)
+                cursor.execute("SELECT count(*) FROM pg_ls_tmpdir()")
+                assert cursor.fetchone() == (0,)
+                sock.close()
+        finally:
+            cursor.execute("ALTER ROLE api RESET random_page_cost; ALTER ROLE api RESET work_mem")
+    admin.close()
+
+
 def test_a_slow_statement_is_a_503(big: Postgres) -> None:
     with ApiRest(big.environ | {"POSTGRES_API_STATEMENT_TIMEOUT": "1", "WEB_CONCURRENCY": "1"}) as service:
         lock = big.connect(options="-c search_path=api")
