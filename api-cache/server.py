@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._reading_paused = False
         self._last = False
         self._is_awaited: bool | None = None
-        """When draining: whether an answer was under way, so that the client has to end the connection, too."""
+        """When draining: whether an answer was under way, whose client has to end the connection, too."""
         self._left: float | None = None
         """When our own end of it was sent."""
         self._begun = 0.0
