@@ -36,7 +36,6 @@ def create_app(config: Config | None = None) -> Flask:
     with app.app_context():
         app.extensions["database"] = Database(db.engine, waiting=config.postgres_pool_size)
     observability.POOL_SIZE.set(config.postgres_pool_size)
-    observability.POOL_SIZE.set(config.postgres_pool_size)
     problems.register(app)
     app.register_blueprint(measurements.blueprint)
     app.register_blueprint(openapi.blueprint)
