@@ -1,5 +1,6 @@
 """The way to Postgres: a bounded pool, one snapshot a request, queries that end when their client goes."""
 
+import os
 import select
 import socket
 import threading
@@ -117,8 +118,8 @@ def _session_settings(config: Config) -> str:
         "default_transaction_isolation": "repeatable read",
         "default_transaction_read_only": "on",
         "statement_timeout": f"{config.postgres_api_statement_timeout}s",
-        # Notices that we are gone even while it has nothing to send.
-        "client_connection_check_interval": "1s",
+        # Notices that we are gone even while it has nothing to send: how a query ends whose client has left.
+        "client_connection_check_interval": "100ms",
         "timezone": "UTC",
         "datestyle": "ISO",
         "extra_float_digits": "1",
@@ -175,6 +176,7 @@ class Snapshot:
         self._connection = connection
         self._client = client
         self._broken = False
+        self._deserted = False
 
     def rows(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         with self._running():
@@ -192,16 +194,24 @@ class Snapshot:
     @contextmanager
     def _running(self) -> Iterator[None]:
         try:
-            with translated(), DEPARTURES.noticed(self._client, self._cancel):
+            with translated(self._is_deserted), DEPARTURES.noticed(self._client, self._hang_up):
                 yield
         except BaseException:
             self._broken = True  # perhaps in the middle of COPY: unfit for anything else
             raise
 
-    def _cancel(self) -> None:
-        # The signal may reach the backend late, when its connection serves another request: hence broken.
-        self._broken = True
-        self._driver.cancel()
+    def _hang_up(self) -> None:
+        """End the connection, and with it the query.
+
+        A cancel request would hold the whole process for as long as Postgres is paused or unreachable: libpq
+        waits for it, and psycopg2 keeps the interpreter's lock meanwhile. This waits for nobody.
+        """
+        self._deserted = self._broken = True
+        with socket.socket(fileno=os.dup(self._driver.fileno())) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def _is_deserted(self) -> bool:
+        return self._deserted
 
     @property
     def _driver(self) -> Psycopg2Connection:
@@ -256,31 +266,41 @@ class Database:
                 self._places.release()
 
 
+def _never() -> bool:
+    return False
+
+
 @contextmanager
-def translated() -> Iterator[None]:
-    """The drivers' errors become ours, and are counted, here and nowhere else."""
+def translated(is_deserted: Callable[[], bool] = _never) -> Iterator[None]:
+    """The drivers' errors become ours, and are counted, here and nowhere else.
+
+    Args:
+        is_deserted: whether we have ended the connection ourselves, since the client had left.
+    """
     try:
         yield
     except sqlalchemy_errors.DBAPIError as error:
-        raise _ours(error.orig) from error
+        raise _ours(error.orig, deserted=is_deserted()) from error
     except psycopg2.Error as error:
-        raise _ours(error) from error
+        raise _ours(error, deserted=is_deserted()) from error
     except Unavailable as error:
         POSTGRES_ERRORS.labels(error.kind).inc()
         raise
 
 
-def _ours(error: BaseException | None) -> Exception:
+def _ours(error: BaseException | None, *, deserted: bool) -> Exception:
+    if deserted:
+        POSTGRES_ERRORS.labels("client_gone").inc()
+        return ClientGone()
     found = _classified(error)
-    POSTGRES_ERRORS.labels(found.kind if isinstance(found, Unavailable) else "client_gone").inc()
+    POSTGRES_ERRORS.labels(found.kind).inc()
     return found
 
 
-def _classified(error: BaseException | None) -> Exception:
-    cancelled = isinstance(error, psycopg2.Error) and error.pgcode == QUERY_CANCELED
-    if cancelled and "statement timeout" not in str(error):
-        return ClientGone()
-    if cancelled:
+def _classified(error: BaseException | None) -> Unavailable:
+    if isinstance(error, psycopg2.Error) and error.pgcode == QUERY_CANCELED:
+        if "statement timeout" not in str(error):
+            return Unavailable("The query was ended at the database.", kind="cancelled")
         detail = "The query took longer than the service allows; narrow it (from, to, id_entity, limit)."
         return Unavailable(detail, kind="timeout", retry_after=30)
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
@@ -334,7 +354,7 @@ class Departures:
 
 
 def _quietly(action: Callable[[], None]) -> None:
-    with suppress(psycopg2.Error):  # the connection ended by itself
+    with suppress(psycopg2.Error, OSError):  # the connection ended by itself
         action()
 
 

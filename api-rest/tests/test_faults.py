@@ -163,6 +163,24 @@ def test_no_dump_is_sorted_before_its_first_row(big: Postgres) -> None:
     admin.close()
 
 
+def test_a_client_that_leaves_a_paused_postgres_holds_up_nobody(big: Postgres) -> None:
+    lock = big.connect(options="-c search_path=api")
+    lock.cursor().execute("LOCK TABLE air_quality_measurements IN ACCESS EXCLUSIVE MODE")
+    with ApiRest(big.environ | {"WEB_CONCURRENCY": "1"}) as service:
+        sock = socket.create_connection((service.host, service.port))
+        sock.sendall(f"GET {BIG} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wait_until(lambda: active(big) == 1)
+        big.pause()
+        try:
+            sock.close()
+            assert all(service.get("/healthz") == 200 for _ in range(200))
+        finally:
+            big.resume()
+        wait_until(lambda: active(big) == 0)
+    lock.rollback()
+    lock.close()
+
+
 def test_a_slow_statement_is_a_503(big: Postgres) -> None:
     with ApiRest(big.environ | {"POSTGRES_API_STATEMENT_TIMEOUT": "1", "WEB_CONCURRENCY": "1"}) as service:
         lock = big.connect(options="-c search_path=api")
