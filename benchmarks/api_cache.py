@@ -99,7 +99,7 @@ def _sections(options: argparse.Namespace) -> Iterator[str]:
         for section in (
             hits(folder / "hits", options.rounds, options.seconds),
             second_level(folder / "levels"),
-            codings.section(options.rounds),
+            codings.section(folder / "codings", options.rounds),
         ):
             print(section, end="\n\n", flush=True)
             yield section
