@@ -79,7 +79,9 @@ lint-support: $(VENV)/dev.stamp
 	$(BIN)/pylint --recursive y $(wildcard local benchmarks postgres kubernetes)
 
 test: $(VENV)/dev.stamp ## every check and test that needs no Docker
-	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync lint $(addprefix test-,$(SERVICES) $(SUITES))
+# The longest has to begin early, and cannot before what it depends on is done.
+	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync \
+	  test-httpcache lint $(addprefix test-,$(SERVICES) $(SUITES))
 
 # REPORTS=folder keeps JUnit and coverage reports there.
 report = $(if $(REPORTS),--junitxml $(CURDIR)/$(REPORTS)/$(1).xml)
