@@ -101,11 +101,15 @@ class Door:
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        plain = writer.transport
         try:
             await self._greet(reader, writer)
             await writer.start_tls(self._context)
         except (OSError, asyncio.IncompleteReadError):
             writer.close()
+            return
+        if writer.transport is None:  # the client left amid the handshake; its own __del__ fails over that
+            writer._transport = plain
             return
         self.entered += 1
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
