@@ -49,8 +49,10 @@ rotate: $(VENV)/run.stamp ## give the API role of `make run` a new password, wit
 
 # ---- dependencies ----------------------------------------------------------------------------------------------
 
+# Extras are pinned with their names: else pip looks for the newest release of what asks for one, and refuses it for want
+# of a hash on the day that release comes out.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
+  --no-annotate --no-strip-extras --custom-compile-command 'make lock' $(UPGRADE)
 
 lock: $(VENV)/dev.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
