@@ -19,12 +19,18 @@ import problems
 from config import Config
 from hits import Hits
 from httpcache.messages import Headers, Policy, Request
-from memory import Memory
-from observability import Access, Counters, Log, SharedCollector
-from origin import Content, Origin
+from observability.access import Access
+from observability.counters import Counters
+from observability.exposition import registry
+from observability.log import Log
+from origin.client import Content, Origin
+from origin.pool import Pool
 from proxy import Proxy, Reply
 from server import Patience
-from store import Store, StoreUnavailable, way_to_redis
+from store.breaker import StoreUnavailable
+from store.links import way_to_redis
+from store.memory import Memory
+from store.shared import Store
 
 if TYPE_CHECKING:
     import mmap
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 
     from werkzeug.sansio.response import Response as AnyResponse
 
-    from memory import Prepared
+    from store.memory import Prepared
 
 OWN = frozenset(("/healthz", "/readyz", "/metrics"))
 """Never forwarded, whatever the method or query."""
@@ -63,7 +69,7 @@ def create_app(
             way_to_redis(config), counters.add, lambda message: log.message("warning", message),
         ),
         origin or Origin(
-            config.backend_host, config.backend_port, config.cache_connect_timeout,
+            Pool(config.backend_host, config.backend_port, config.cache_connect_timeout),
             config.cache_origin_timeout,
         ),
         clock,
@@ -75,7 +81,7 @@ def create_app(
 def create_endpoints(shared: mmap.mmap) -> Flask:
     """Our own endpoints. Without Redis or the origin we degrade, and so are ready all the same."""
     flask = Flask(__name__, static_folder=None)
-    registry = SharedCollector(shared).registry()
+    metrics_of_all = registry(shared)
 
     @flask.get("/healthz")
     @flask.get("/readyz")
@@ -84,7 +90,7 @@ def create_endpoints(shared: mmap.mmap) -> Flask:
 
     @flask.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(metrics_of_all), content_type=CONTENT_TYPE_LATEST)
 
     @flask.after_request
     def never_stored(response: Response) -> Response:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from memory import MAX_PREPARED, Memory, Page, Prepared
-from stored import names_of
+from store.memory import MAX_PREPARED, Memory, Page, Prepared
+from store.stored import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 import coding
 import problems
-from buffer import Budget, Parts, Reader
-from fetch import IN_THREAD_BYTES, Fetch, Storing
-from flights import Flight, Flights, LookAgain, Outcome, Validated
 from httpcache import fields, freshness, invalidation, ranges, reuse, status, storing, validation, variants
 from httpcache.messages import Entry, Exchange, Headers, Policy, Request
 from httpcache.reuse import Forward, Fwd, Serve, Unsatisfiable, Validate
-from memory import Memory, Page
-from origin import Answer, Content, Origin, OriginAway, OriginBroken, OriginError, OriginTimeout
-from store import Store, StoreUnavailable
-from stored import Stored, key_of_request, select, target_hash
+from origin.errors import OriginAway, OriginBroken, OriginError, OriginTimeout
+from sharing.buffer import Budget, Parts, Reader
+from sharing.fetch import IN_THREAD_BYTES, Fetch, Storing
+from sharing.flights import Flight, Flights, LookAgain, Outcome, Validated
+from store.breaker import StoreUnavailable
+from store.memory import Memory, Page
+from store.stored import Stored, key_of_request, select, target_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
-    from observability import Counters
+    from observability.counters import Counters
+    from origin.answer import Answer
+    from origin.client import Content, Origin
+    from store.shared import Store
 
 KEPT_OBJECTS = 2
 """How many of the largest objects may be kept in memory while they are stored."""

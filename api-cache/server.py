@@ -25,14 +25,15 @@ import httptools
 from hits import REASONS
 from httpcache.fields import end_to_end, format_date
 from httpcache.messages import Headers, Request
-from origin import Content, OriginError
+from origin.client import Content
+from origin.errors import OriginError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from buffer import Parts
-    from memory import Prepared
     from proxy import Reply
+    from sharing.buffer import Parts
+    from store.memory import Prepared
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_TARGET_BYTES = 16 * 1024

@@ -16,7 +16,7 @@ import uvloop
 
 from app import create_app
 from config import Config, ConfigError
-from observability import Counters, to_stderr
+from observability.counters import Counters
 from server import Connection
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def main() -> int:
     try:
         config = Config.from_environ(os.environ)
     except ConfigError as error:
-        to_stderr(str(error))
+        _say(str(error))
         return 2
     try:
         listener = listen(config.host, config.port)
     except OSError as error:
-        to_stderr(f"Cannot listen on {config.host}:{config.port} ({error.strerror}): choose another PORT.")
+        _say(f"Cannot listen on {config.host}:{config.port} ({error.strerror}): choose another PORT.")
         return 1
     return Supervisor(config, listener).run()
 
@@ -110,7 +110,7 @@ class Supervisor:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 worker = self._workers.pop(pid, None)
                 if worker is not None and not self._ending:
-                    to_stderr(f"Worker {worker} died; another one takes its place.")
+                    _say(f"Worker {worker} died; another one takes its place.")
                     self._missing[worker] = self._started[worker] + SECONDS_BETWEEN_STARTS
 
     def _fork(self, worker: int) -> None:
@@ -134,6 +134,11 @@ class Supervisor:
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
             os._exit(status)
+
+
+def _say(message: str) -> None:
+    """For what no worker's log can say."""
+    sys.stderr.write(message + "\n")
 
 
 def _die_with(parent: int) -> None:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-import buffer as module
-from buffer import WINDOW_BYTES, Budget, Buffer
-from origin import OriginBroken, OriginError
+from origin.errors import OriginBroken, OriginError
+from sharing import buffer as module
+from sharing.buffer import WINDOW_BYTES, Budget, Buffer
 
 PART = b"x" * 65_536
 
@@ -88,7 +88,7 @@ def test_a_broken_source_breaks_its_readers():
 
 
 def test_a_source_without_readers_gives_up(monkeypatch):
-    monkeypatch.setattr("buffer.NOBODY_SECONDS", 0.01)
+    monkeypatch.setattr("sharing.buffer.NOBODY_SECONDS", 0.01)
 
     async def story():
         buffer = Buffer(Budget(0), keeps=False)

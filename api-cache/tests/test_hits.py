@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hits import Hits, status_line
 from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
-from memory import Memory
-from observability import Counters
-from origin import OriginUnreachable
+from observability.counters import Counters
+from origin.errors import OriginUnreachable
 from proxy import Proxy
-from store import Found, StoreUnavailable
-from stored import Body, Stored
+from store.breaker import StoreUnavailable
+from store.memory import Memory
+from store.shared import Found
+from store.stored import Body, Stored
 
 NAMES = ("accept-encoding", "accept-language", "x-other", "cache-control", "if-none-match", "range", "pragma")
 VALUES = {

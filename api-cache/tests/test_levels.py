@@ -7,7 +7,7 @@ import redis
 from local.processes import wait_until
 from local.services import ApiCache
 
-from stored import target_hash
+from store.stored import target_hash
 from tests.conftest import PASSWORD, settings
 from tests.support import answer, ask, fresh_path
 

@@ -12,7 +12,8 @@ import pytest
 from local.processes import wait_until
 
 from httpcache.messages import Headers, Request
-from origin import Origin as HttpOrigin
+from origin.client import Origin as HttpOrigin
+from origin.pool import Pool
 from tests.support import Origin, answer, ask, fresh_path
 
 
@@ -139,7 +140,7 @@ def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(make_cache, origin
     assert len(origin.asked(path)) == 4
 
 
-class Replicated(HttpOrigin):
+class Replicated(Pool):
     """An origin with two addresses, the first of which does not answer."""
 
     async def _addresses(self):
@@ -157,7 +158,7 @@ def test_a_dead_replica_takes_only_its_share_of_the_time(origin):
         each.connect_ex(dead.getsockname())
 
     async def ask_it():
-        client = Replicated("replicas.example", origin.port, connect_timeout=1, timeout=5)
+        client = HttpOrigin(Replicated("replicas.example", origin.port, connect_timeout=1), timeout=5)
         found = await client.send(Request("GET", path, Headers()))
         body = b"".join([part async for part in found.parts()])
         found.close()

@@ -11,15 +11,34 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from redis import RedisError
-from redis.asyncio.connection import AbstractConnection, Connection
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from config import Config
+
     Argument = str | bytes | int | float
 
 MAX_LINKS = 128
+FAILURES = (RedisError, OSError, TimeoutError, ValueError, TypeError, AttributeError, LookupError)
+"""What redis-py raises when something else than Redis answers on its port: it trusts types where it looks."""
+
+
+def way_to_redis(config: Config) -> dict[str, Any]:
+    """How redis-py reaches Redis: where, as whom, and through TLS that is always verified."""
+    to = {
+        "host": config.redis_host,
+        "port": config.redis_port,
+        "username": config.redis_user,
+        "password": config.redis_password,
+    }
+    if not config.redis_tls:
+        return to
+    authority = {"ssl_ca_certs": config.redis_tls_ca} if config.redis_tls_ca else {}
+    verified = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **authority}
+    return {**to, "connection_class": SSLConnection, **verified}
 
 
 class Links:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from origin import OriginError
+from origin.errors import OriginError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import coding
-from buffer import Budget, Buffer
-from origin import Answer, OriginError
+from origin.errors import OriginError
+
+from .buffer import Budget, Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from buffer import Reader
     from httpcache.messages import Entry, Exchange
     from httpcache.storing import Refusal
-    from store import Writer
+    from origin.answer import Answer
+    from store.writer import Writer
+
+    from .buffer import Reader
 
 IN_THREAD_BYTES = 64 * 1024
 """From this size on, compressing takes so long that others should be served meanwhile."""

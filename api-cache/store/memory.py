@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stored import Stored
+    from .stored import Stored
 
 _OVERHEAD_BYTES = 2048
 """What a page costs beside its bodies: headers, dictionaries, a prepared head."""

@@ -7,16 +7,18 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fetch import Fetch
-from origin import OriginError
-from store import LOCK_SECONDS, Store, StoreUnavailable
+from origin.errors import OriginError
+from store.breaker import StoreUnavailable
+from store.shared import LOCK_SECONDS, Store
+
+from .fetch import Fetch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from memory import Page
-    from observability import Counters
-    from stored import Stored
+    from observability.counters import Counters
+    from store.memory import Page
+    from store.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""Lines of JSON for stdout. A thread writes all that wait with one write(2); no request waits for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .counters import Counters
+
+SERVICE = "api-cache"
+_MAX_WAITING_LINES = 100_000
+_SECONDS_BETWEEN_WRITES = 0.02
+
+
+class Log:
+    """Takes lines at any time, and writes them to `descriptor`."""
+
+    def __init__(self, counters: Counters, descriptor: int = 1) -> None:
+        self._counters = counters
+        self._descriptor = descriptor
+        self._waiting: deque[str] = deque()
+        self._wake = threading.Event()
+        self._ended = False
+        self._second = 0
+        self._stamp = ""
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def line(self, level: str, rest: str) -> None:
+        """Append a line; `rest` is what follows the level, already JSON."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime('{"time": "%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
+        if len(self._waiting) >= _MAX_WAITING_LINES:
+            self._counters.add("dropped_log_lines")
+            return
+        milliseconds = int((now - second) * 1000)
+        self._waiting.append(
+            f'{self._stamp}{milliseconds:03}Z", "level": "{level}", "service": "{SERVICE}", {rest}}}\n'
+        )
+
+    def message(self, level: str, message: str, **more: str) -> None:
+        self.line(level, json.dumps({"message": message, **more})[1:-1])
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._ended = True
+        self._wake.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._wake.wait(_SECONDS_BETWEEN_WRITES)
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        waiting = self._waiting  # others append meanwhile: take only what is there now
+        data = "".join([waiting.popleft() for _ in range(len(waiting))]).encode()
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                return  # nobody reads stdout any more; that must not stop us

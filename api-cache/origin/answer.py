@@ -1,0 +1,175 @@
+"""One answer of the origin on its way, as llhttp parses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import httptools
+
+from httpcache.messages import Headers, Response
+
+from .errors import OriginBroken, OriginError, OriginTimeout, OriginUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from .channel import Channel
+
+MAX_HEADER_BYTES = 64 * 1024
+WINDOW_BYTES = 512 * 1024
+"""How much of a body may wait for its reader before we stop reading from the origin."""
+
+
+class Answer:  # pylint: disable=too-many-instance-attributes  # the state of one parser
+    """One answer on its way: the head first, then the content through `parts`. Close it in any case."""
+
+    def __init__(
+        self, channel: Channel, method: str, timeout: float, release: Callable[[Channel], None]
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._timeout = timeout
+        self._release = release
+        self._parser = httptools.HttpResponseParser(self)
+        self._lines: list[tuple[str, str]] = []
+        self._header_bytes = 0
+        self._parts: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._paused = False
+        self._head_done = self._complete = self._reusable = False
+        self._until_eof = False
+        self._error: OriginError | None = None
+        self._changed = asyncio.Event()
+        self.started = False
+        self.sent = True
+        self.response = Response(0, Headers())
+        self.length: int | None = None
+
+    # ---- fed by the channel
+
+    def feed(self, data: bytes) -> None:
+        self.started = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
+            self._fail(
+                cause
+                if isinstance(cause, OriginError)
+                else OriginBroken("The origin's answer is not valid HTTP.")
+            )
+        self._changed.set()
+
+    def eof(self) -> None:
+        if not self._complete and self._error is None:
+            if self._head_done and self._until_eof:
+                self._complete = True
+            elif self._head_done:
+                self._error = OriginBroken("The origin's answer ended before its end.")
+            else:
+                self._error = OriginUnreachable("The origin closed the connection without an answer.")
+        self._changed.set()
+
+    def _fail(self, error: OriginError) -> None:
+        self._reusable = False
+        if self._error is None and not self._complete:
+            self._error = error
+        self._channel.close()
+
+    # ---- called by llhttp
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._reusable = False  # a second answer that nobody asked for
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise OriginBroken("The origin's fields are too large.")
+        if not self._head_done:  # else it is a trailer, which is dropped (RFC 9110 §6.5.1)
+            self._lines.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        if self._head_done:
+            return
+        status = self._parser.get_status_code()
+        if status == 101 or not 100 <= status <= 999:
+            raise OriginBroken("The origin's answer has a status that nobody asked for.")
+        # That of the request which asked: every client gets its own, also out of the store.
+        headers, self._lines = Headers(self._lines).without(("x-request-id",)), []
+        if status < 200:
+            return  # an interim answer: the final one follows on the same connection (RFC 9110 §15.2)
+        codings = [value.strip().lower() for value in headers.values("transfer-encoding")]
+        if codings not in ([], ["chunked"]):
+            raise OriginBroken("The origin's answer has a transfer coding that nobody asked for.")
+        length = headers.get("content-length")
+        self.response = Response(status, headers)
+        self.length = int(length) if length is not None else None
+        self._until_eof = length is None and not codings
+        self._head_done = True
+        if self._method == "HEAD":
+            self._finish()
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            self._reusable = False  # content after the end of an answer to HEAD
+            return
+        self._parts.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > WINDOW_BYTES and not self._paused:
+            self._paused = True
+            self._channel.pause()
+
+    def on_message_complete(self) -> None:
+        if self._head_done and not self._complete:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._complete = True
+        self._reusable = self._parser.should_keep_alive() and not self._until_eof
+
+    # ---- for the proxy
+
+    async def head(self) -> None:
+        while not self._head_done:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The content as it arrives.
+
+        Raises:
+            OriginError: it will not come to its end.
+        """
+        while True:
+            while self._parts:
+                data = self._parts.popleft()
+                self._waiting_bytes -= len(data)
+                if self._paused and self._waiting_bytes <= WINDOW_BYTES // 2:
+                    self._paused = False
+                    self._channel.resume()
+                yield data
+            if self._complete:
+                return
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            raise OriginTimeout(f"The origin was silent for {self._timeout:g} seconds.") from None
+
+    def close(self) -> None:
+        """Give the connection back when the exchange is over in good order; else end it."""
+        self._channel.end()
+        if self._complete and self._reusable and self.sent and not self._parts:
+            self._release(self._channel)
+        else:
+            self._channel.close()

@@ -1,0 +1,6 @@
+"""One answer of the origin for all who ask for it at the same time, in any process.
+
+- `flights`  one question: a future within a process, a lock across them
+- `fetch`    its answer: read once, stored as it passes
+- `buffer`   the content, for readers of any pace, in bounded memory
+"""

@@ -1,0 +1,103 @@
+"""What lies where in Redis, and the scripts that change several keys in one step.
+
+All keys begin with `api-cache:1:` (the number is that of the layout). With <t> for the SHA-256 of the target:
+
+    i:<t>            hash: an encoded entry per variant
+    i:<t>:g          how often the target was invalidated lately; what was asked for before is not stored
+    p:<t>            exists while answers are known to be uncacheable: nobody waits for another one's answer
+    l:<t>:<v>        the lock of the process that asks the origin
+    b:<t>:<id>:<c>   a body in content coding <c>, never changed once its entry exists
+"""
+
+from __future__ import annotations
+
+from coding import CODINGS
+
+_LAYOUT = "api-cache:1:"
+INDEX = _LAYOUT + "i:"
+
+
+def index(key: str) -> str:
+    return INDEX + key
+
+
+def generation(key: str) -> str:
+    return f"{INDEX}{key}:g"
+
+
+def key_of(name: str) -> str:
+    """The target's key, of the name of its index or its generation."""
+    return name[len(INDEX) :][:64]
+
+
+def uncacheable(key: str) -> str:
+    return f"{_LAYOUT}p:{key}"
+
+
+def lock(name: str) -> str:
+    return f"{_LAYOUT}l:{name}"
+
+
+def bodies(key: str) -> str:
+    """What the names of all the target's bodies begin with."""
+    return f"{_LAYOUT}b:{key}:"
+
+
+def body(key: str, body_id: str, coding: str) -> str:
+    return f"{_LAYOUT}b:{key}:{body_id}:{coding}"
+
+
+# ---- scripts
+
+_LET_GO = f"""
+local function let_go(field)
+  local id = string.sub(field, string.find(field, ':') + 1)
+  for _, coding in ipairs({{{", ".join(f"'{each}'" for each in ("identity", *CODINGS))}}}) do
+    redis.call('PEXPIRE', ARGV[1] .. id .. ':' .. coding, ARGV[2])
+  end
+end
+"""
+"""Leaves an entry's bodies, whose names begin with ARGV[1], to those who read them, for ARGV[2] ms."""
+
+PUT = f"""{_LET_GO}
+local generation = redis.call('GET', KEYS[2])
+if (generation or '') ~= ARGV[3] then return 0 end
+local variant, field, ttl = ARGV[4], ARGV[5], tonumber(ARGV[7])
+for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(other, 1, #variant + 1) == variant .. ':' and other ~= field then
+    let_go(other)
+    redis.call('HDEL', KEYS[1], other)
+  end
+end
+if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[8]) then
+  for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(other) end
+  redis.call('DEL', KEYS[1])
+end
+redis.call('HSET', KEYS[1], field, ARGV[6])
+for i = 4, #KEYS do redis.call('PEXPIRE', KEYS[i], ttl) end
+if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
+redis.call('DEL', KEYS[3])
+return 1
+"""
+"""Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile.
+
+KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; the generation when the answer was asked for;
+the variant, the entry's field, the entry; its time to live in ms; how many variants there may be.
+"""
+
+# An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a small
+# counter.)
+DROP = f"""#!lua flags=allow-oom
+{_LET_GO}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(field) end
+redis.call('DEL', KEYS[1])
+redis.call('INCR', KEYS[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+"""Forgets a target. KEYS: index, generation. ARGV: see _LET_GO; for how many ms it is remembered."""
+
+_IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
+UNLOCK = _IF_MINE.format("'DEL', KEYS[1]")
+RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
+"""For the lock KEYS[1], if ARGV[1] is its token; ARGV[2] is its new time in ms."""

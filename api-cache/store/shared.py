@@ -1,0 +1,220 @@
+"""Redis, the level that all processes and replicas share. No policy here: find, put, drop, lock.
+
+No operation takes longer than `OPERATION_SECONDS`. After a failure a breaker keeps everyone off Redis for
+a moment.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from redis.exceptions import ResponseError
+
+from . import layout
+from . import stored as codec
+from .breaker import Breaker, Deadline, StoreUnavailable
+from .links import FAILURES, Links
+from .stored import BLOCK_BYTES, Stored, checksum, variant_key
+from .watch import Watch
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .links import Argument
+    from .watch import Events
+
+LOCK_SECONDS = 2.0
+PASS_SECONDS = 30.0
+"""How long a target counts as uncacheable after an answer that was not storable."""
+UNFINISHED_SECONDS = 120.0
+"""What becomes of a body whose writer died."""
+GRACE_SECONDS = 60.0
+"""How long a replaced body stays for those who are reading it."""
+GENERATION_SECONDS = 900.0
+MAX_VARIANTS = 64
+"""More of them than this are somebody's attempt to fill Redis, or a Vary that is of no use: all go."""
+MAX_PENDING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is stored of a target."""
+
+    stored: tuple[Stored, ...]
+    generation: bytes | None
+    uncacheable: bool
+
+
+class Store:
+    """Entries and bodies in Redis. Every method may raise StoreUnavailable, and does so within 0.1 s."""
+
+    def __init__(
+        self, way: Mapping[str, Any], count: Callable[[str], None], log: Callable[[str], None]
+    ) -> None:
+        self._links = Links(way)
+        self._count = count
+        self._log = log
+        self._pending: dict[str, None] = {}
+        """Targets of whose invalidation Redis has not heard yet."""
+        self.breaker = Breaker(time.monotonic)
+
+    # ---- reading
+
+    async def find(self, key: str) -> Found:
+        """All variants of a target that are readable."""
+        index, generation, uncacheable = await self._try(
+            ("HGETALL", layout.index(key)),
+            ("GET", layout.generation(key)),
+            ("EXISTS", layout.uncacheable(key)),
+        )
+        if not isinstance(index, dict) or not isinstance(generation, bytes | None):
+            await self._give_up(TypeError("not what was asked for"))
+        found = [codec.decode(value) for value in index.values()]
+        for _ in range(found.count(None)):
+            self._count("corrupt")
+        return Found(tuple(each for each in found if each is not None), generation, bool(uncacheable))
+
+    async def body(self, key: str, stored: Stored, coding: str) -> bytes | None:
+        """A whole body; None when it is gone or damaged."""
+        blocks = []
+        for number in range(len(stored.bodies[coding].checksums)):
+            block = await self.block(key, stored, coding, number)
+            if block is None:
+                return None
+            blocks.append(block)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    async def block(self, key: str, stored: Stored, coding: str, number: int) -> bytes | None:
+        """One block of a body; None when it is gone or damaged."""
+        wanted = stored.bodies[coding]
+        start = number * BLOCK_BYTES
+        name = layout.body(key, stored.body_id, coding)
+        (data,) = await self._try(("GETRANGE", name, start, start + BLOCK_BYTES - 1))
+        if not isinstance(data, bytes):
+            await self._give_up(TypeError("not what was asked for"))
+        if len(data) != min(BLOCK_BYTES, wanted.length - start) or checksum(data) != wanted.checksums[number]:
+            self._count("corrupt")
+            return None
+        return data
+
+    async def usage(self) -> tuple[int, int]:
+        """Bytes and keys in Redis."""
+        info, size = await self._try(("INFO", "memory"), ("DBSIZE",))
+        used = re.search(rb"^used_memory:([0-9]+)", info, re.MULTILINE) if isinstance(info, bytes) else None
+        if used is None or not isinstance(size, int):
+            await self._give_up(TypeError("not what was asked for"))
+        return int(used[1]), size
+
+    async def watch(self, events: Events) -> None:
+        """Tell of every change of an entry in Redis, by whomever, until cancelled."""
+        await Watch(self._links.make, lambda: not self._pending, events).run()
+
+    # ---- writing
+
+    def writer(self, key: str, generation: bytes | None) -> Writer:
+        """For a new entry, asked for when the target's generation was this one."""
+        return Writer(self, key, generation or b"")
+
+    async def append(self, name: str, data: bytes) -> None:
+        """Add a block to a body that has no entry yet."""
+        await self._try(("APPEND", name, data), ("PEXPIRE", name, _milliseconds(UNFINISHED_SECONDS)))
+
+    async def discard(self, names: Iterable[str]) -> None:
+        await self._try(("UNLINK", *names))
+
+    async def put(self, key: str, stored: Stored, generation: bytes, ttl: float) -> bool:
+        """Make the entry known, in place of its variant's former one; False after an invalidation."""
+        names = (layout.body(key, stored.body_id, coding) for coding in stored.bodies)
+        keys = (layout.index(key), layout.generation(key), layout.uncacheable(key), *names)
+        entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
+        return bool(await self._run(layout.PUT, keys, *_let_go(key), generation, *entry, MAX_VARIANTS))
+
+    async def mark_uncacheable(self, key: str) -> None:
+        await self._try(("SET", layout.uncacheable(key), b"1", "PX", _milliseconds(PASS_SECONDS)))
+
+    async def drop(self, keys: Iterable[str]) -> None:
+        """Forget these targets. What Redis does not hear now it hears before it is read again."""
+        self._pending.update(dict.fromkeys(keys))
+        if len(self._pending) > MAX_PENDING:
+            self._log("Too many invalidations wait for Redis; the oldest are forgotten.")
+            while len(self._pending) > MAX_PENDING:
+                del self._pending[next(iter(self._pending))]
+        await self._try()
+
+    # ---- locks
+
+    async def lock(self, name: str) -> bytes | None:
+        """A token when nobody else holds the lock. It ends by itself unless it is renewed."""
+        token = secrets.token_bytes(12)
+        (taken,) = await self._try(("SET", layout.lock(name), token, "PX", _milliseconds(LOCK_SECONDS), "NX"))
+        return token if taken else None
+
+    async def renew(self, name: str, token: bytes) -> None:
+        await self._run(layout.RENEW, (layout.lock(name),), token, _milliseconds(LOCK_SECONDS))
+
+    async def unlock(self, name: str, token: bytes) -> None:
+        await self._run(layout.UNLOCK, (layout.lock(name),), token)
+
+    # ---- the way there
+
+    async def close(self) -> None:
+        await self._links.close()
+
+    async def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
+        (reply,) = await self._try(("EVAL", script, len(keys), *keys, *arguments))
+        return reply
+
+    async def _try(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        if self.breaker.is_open:
+            self._count("redis_errors skipped")
+            raise StoreUnavailable
+        self.breaker.probing()
+        try:
+            async with Deadline():
+                if self._pending:
+                    await self._settle()
+                replies = await self._links.run(*commands) if commands else []
+        except ResponseError as error:
+            self._refused(error)
+        except FAILURES as error:
+            await self._give_up(error)
+        self.breaker.succeeded()
+        return replies
+
+    async def _settle(self) -> None:
+        """Tell Redis of the invalidations that it has not heard yet."""
+        while self._pending:
+            key = next(iter(self._pending))
+            keys = (layout.index(key), layout.generation(key))
+            arguments = (*_let_go(key), _milliseconds(GENERATION_SECONDS))
+            await self._links.run(("EVAL", layout.DROP, len(keys), *keys, *arguments))
+            self._pending.pop(key, None)
+
+    def _refused(self, error: ResponseError) -> NoReturn:
+        """Redis is there, but did not do it: memory is full, or the key is not what it should be."""
+        self._count("redis_errors refused")
+        self.breaker.succeeded()
+        raise StoreUnavailable(str(error)) from error
+
+    async def _give_up(self, error: Exception) -> NoReturn:
+        """Use no connection any more on which there was a failure: a late answer would be another one's."""
+        await self._links.close()
+        self._count("redis_errors timeout" if isinstance(error, TimeoutError) else "redis_errors failed")
+        if not self.breaker.open_until:
+            self._log(f"Redis does not answer ({type(error).__name__}); going on without it.")
+        self.breaker.failed()
+        raise StoreUnavailable from error
+
+
+def _let_go(key: str) -> tuple[str, int]:
+    """The first arguments of scripts that replace or drop entries of a target."""
+    return layout.bodies(key), _milliseconds(GRACE_SECONDS)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(min(seconds, 10**9) * 1000))

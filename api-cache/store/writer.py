@@ -1,0 +1,79 @@
+"""Writes a new entry into Redis as its content passes."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from . import layout
+from .breaker import StoreUnavailable
+from .stored import BLOCK_BYTES, Body, Stored, checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from httpcache.messages import Entry
+
+    from .shared import Store
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes the bodies of a new entry by blocks, then the entry. After a failure it does nothing more."""
+
+    store: Store
+    key: str
+    generation: bytes
+    body_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    failed: bool = False
+    size: int = 0
+    _buffers: dict[str, bytearray] = field(default_factory=dict)
+    _bodies: dict[str, Body] = field(default_factory=dict)
+
+    async def write(self, parts: Mapping[str, bytes]) -> None:
+        """Add to the body of each coding."""
+        for coding, data in parts.items():
+            self.size += len(data)
+            buffer = self._buffers.setdefault(coding, bytearray())
+            buffer += data
+            while len(buffer) >= BLOCK_BYTES and not self.failed:
+                await self._append(coding, bytes(buffer[:BLOCK_BYTES]))
+                del buffer[:BLOCK_BYTES]
+
+    async def commit(self, entry: Entry, length: int, ttl: float) -> Stored | None:
+        """Write what is left and make the entry known; None when Redis does not keep it."""
+        for coding, buffer in self._buffers.items():
+            if buffer and not self.failed:
+                await self._append(coding, bytes(buffer))
+        if self.failed:
+            return None
+        stored = Stored(
+            self.body_id,
+            entry,
+            length,
+            {"identity": Body(0, ()), **self._bodies} if not length else self._bodies,
+        )
+        try:
+            kept = await self.store.put(self.key, stored, self.generation, ttl)
+        except StoreUnavailable:
+            kept = False
+        if not kept:
+            await self.abandon()
+        return stored if kept else None
+
+    async def abandon(self) -> None:
+        self.failed = True
+        names = [layout.body(self.key, self.body_id, coding) for coding in self._bodies]
+        if names:
+            with contextlib.suppress(StoreUnavailable):
+                await self.store.discard(names)
+
+    async def _append(self, coding: str, data: bytes) -> None:
+        body = self._bodies.get(coding, Body(0, ()))
+        self._bodies[coding] = Body(body.length + len(data), (*body.checksums, checksum(data)))
+        try:
+            await self.store.append(layout.body(self.key, self.body_id, coding), data)
+        except StoreUnavailable:
+            await self.abandon()
