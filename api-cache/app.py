@@ -26,7 +26,7 @@ from observability.log import Log
 from origin.client import Content, Origin
 from origin.pool import Pool
 from proxy import Proxy, Reply
-from server import Patience
+from server.application import Patience
 from store.breaker import StoreUnavailable
 from store.links import way_to_redis
 from store.memory import Memory

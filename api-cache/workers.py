@@ -17,19 +17,13 @@ import uvloop
 from app import create_app
 from config import Config, ConfigError
 from observability.counters import Counters
-from server import Connection
+from server.clients import Clients
 
 if TYPE_CHECKING:
     import mmap
 
-DRAIN_SECONDS = 30.0
-"""How long answers under way may take after SIGTERM."""
-SECONDS_BETWEEN_LOOKS = 0.02
 SECONDS_BETWEEN_STARTS = 1.0
 """Of one worker and its successor."""
-LINGER_SECONDS = 0.2
-"""Between the last accepted connection and the end of idle ones, so that requests under way on them are
-answered."""
 _BACKLOG = 4096
 _PR_SET_PDEATHSIG = 1
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
@@ -158,27 +152,17 @@ async def serve(config: Config, listener: socket.socket, shared: mmap.mmap, work
         loop.add_signal_handler(number, ended.set)
     app = create_app(config, shared=shared, worker=worker)
     loop.set_exception_handler(app.unexpected)
-    connections: set[Connection] = set()
+    clients = Clients(app)
     await app.start()
-    server = await loop.create_server(lambda: Connection(app, connections), sock=listener, backlog=_BACKLOG)
+    server = await loop.create_server(clients.connect, sock=listener, backlog=_BACKLOG)
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await ended.wait()
-        for connection in tuple(connections):
-            connection.expire(time.monotonic())
+        clients.expire()
     server.close()
-    await _drain(connections)
+    await clients.drain()
     await app.stop()
-
-
-async def _drain(connections: set[Connection]) -> None:
-    await asyncio.sleep(LINGER_SECONDS)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            # No event tells what clients have taken.
-            while [each for each in tuple(connections) if not each.drain(time.monotonic())]:  # noqa: ASYNC110
-                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 if __name__ == "__main__":

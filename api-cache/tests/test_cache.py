@@ -414,6 +414,18 @@ def test_a_request_leaves_one_log_line(cache, origin, log):
     assert origin.asked(f"{path}?a=%22")[0].values("X-Request-ID") == ["mine"]
 
 
+def test_the_log_counts_what_was_sent_of_an_answer_that_broke_off(cache, origin, log):
+    path = fresh_path()
+    origin.on(path, lambda wire, _: wire.send(CHUNKED + b"4\r\nhalf\r\nzz\r\n") is not None)
+    with pytest.raises(http.client.IncompleteRead):
+        get(cache, path)
+
+    def sizes():
+        return [json.loads(line)["bytes"] for line in log.read_text().splitlines() if f'"{path}"' in line]
+
+    assert wait_until(lambda: sizes() == [4], timeout=5), sizes()
+
+
 def test_every_answer_carries_the_id_of_its_own_request_alone(cache, origin):
     path = fresh_path()
     origin.on(path, answer(b"hello", "X-Request-ID: the-origin's", "Cache-Control: max-age=60"))

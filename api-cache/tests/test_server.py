@@ -108,6 +108,25 @@ def test_pipelined_requests_are_answered_in_order(cache, origin):
     assert [part[:4] for part in found.split(b"\r\n\r\n")[1:]] == [b"slow", b"slow", b"fast", b"slow"]
 
 
+def test_a_method_in_two_pieces_is_not_taken_for_the_last_of_them(make_cache, origin):
+    """Though the last one is to the byte a request that was a plain hit before."""
+    cache = make_cache(CACHE_WORKERS="1")
+    path, other = fresh_path(), fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.method.encode(), "Cache-Control: max-age=60")))
+    request = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
+    found = [raw(cache.port, request, until=b"\r\n\r\nGET") for _ in range(5)]
+    assert b"; hit" in found[-1]
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(b"FOR")
+        ask(cache.port, other)  # by then its only worker has read that
+        sock.sendall(request)
+        answered = b""
+        while not answered.endswith(b"GET"):
+            answered += sock.recv(65536)
+    assert answered.endswith(b"\r\n\r\nFORGET")
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_a_request_may_come_in_any_pieces(cache, origin, size):
     path = fresh_path()

@@ -1,0 +1,58 @@
+"""What the server serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from httpcache.messages import Request
+    from origin.client import Content
+    from proxy import Reply
+    from store.memory import Prepared
+
+Fields = dict[bytes, bytes]
+"""The fields of a request in which no name is repeated, by lower-case name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds a client may take."""
+
+    head: float = 15.0
+    """For a request's head, from its first byte."""
+    idle: float = 75.0
+    """Between two requests."""
+    stall: float = 60.0
+    """Until the next part of its content comes, or until it takes the next part of its answer."""
+
+
+class Application(Protocol):
+    """The cache, as the server sees it."""
+
+    max_request_bytes: int
+    patience: Patience
+
+    def hit(self, target: bytes, fields: Fields) -> tuple[Prepared, int] | None:
+        """A ready answer to a plain GET, and its age."""
+
+    async def catch_up(self, target: bytes) -> bool:
+        """Wait until memory is known to be in step with Redis, when `hit` may know this target."""
+
+    async def respond(self, request: Request, fields: Fields | None, content: Content | None) -> Reply:
+        """Any answer. `fields` are those that `hit` would see, None where it would not be asked."""
+
+    def refuse(self, status: int, detail: str) -> Reply:
+        """The answer to what is no valid request."""
+
+    def request_id(self) -> str:
+        """A new request's identifier."""
+
+    def record(  # pylint: disable=too-many-arguments
+        self, method: str, path: str, status: int, *, cache: str, size: int, seconds: float, request_id: str,
+        traceparent: str | None,
+    ) -> None:  # fmt: skip
+        """Log and count a finished request."""
+
+    def connections(self, number: int) -> None:
+        """The number of open connections."""

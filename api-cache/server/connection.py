@@ -1,0 +1,258 @@
+"""One client's connection: which request is answered when, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from origin.client import Content
+from origin.errors import OriginError
+
+from .incoming import BadRequest, Incoming, given_id, traceparent
+from .parsing import Requests
+from .sending import Sending
+from .wire import ClientGone, Wire
+
+if TYPE_CHECKING:
+    from proxy import Reply
+    from store.memory import Prepared
+
+    from .application import Application, Fields
+    from .remembered import Remembered
+
+LEAVE_SECONDS = 10.0
+"""How long a client may take, at the end of this process, to end its connection after its answer."""
+
+
+class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attributes
+    """Plain hits are answered at once, all else by a task, one after the other."""
+
+    def __init__(self, app: Application, connections: set[Connection], remembered: Remembered) -> None:
+        self._app = app
+        self._connections = connections
+        self._remembered = remembered
+        self._wire = Wire()
+        self._requests = Requests(self, app.max_request_bytes)
+        self._queue: deque[Incoming] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._last = False
+        """Whether no further request is taken."""
+        self._answered = time.monotonic()
+        """When it last had an answer, or was made."""
+        self._is_awaited: bool | None = None
+        """When draining: whether an answer was under way, whose client has to end the connection, too."""
+        self._left: float | None = None
+        """When our own end of it was sent."""
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire.made(cast("asyncio.Transport", transport))
+        self._connections.add(self)
+        self._app.connections(len(self._connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._wire.lost()
+        self._connections.discard(self)
+        self._app.connections(len(self._connections))
+        if self._requests.reading is not None:
+            self._requests.reading.abandon()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._wire.pause()
+
+    def resume_writing(self) -> None:
+        self._wire.resume()
+
+    def data_received(self, data: bytes) -> None:
+        if self._last:
+            return  # the connection ends after the answer under way
+        now = time.monotonic()
+        if self.is_free and not self._requests.is_begun and self._again(data, now):
+            return
+        try:
+            plain = self._requests.feed(data, now)
+        except BadRequest as why:
+            self._refuse(why)
+        else:
+            if plain is not None:
+                self._remembered.keep(data, *plain)
+
+    # ---- plain hits
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a hit may go out at once: no answer is under way, and the client takes what it gets."""
+        return self._task is None and self._wire.is_free
+
+    def _again(self, data: bytes, now: float) -> bool:
+        """Answer a request whose very bytes were a plain hit before."""
+        known = self._remembered.get(data)
+        found = self._app.hit(*known) if known is not None else None
+        if known is None or found is None:
+            return False
+        self.send_hit(*known, *found, now)
+        return True
+
+    def find_hit(self, target: bytes, fields: Fields) -> tuple[Prepared, int] | None:
+        return self._app.hit(target, fields)
+
+    def send_hit(self, target: bytes, fields: Fields, found: Prepared, age: int, begun: float) -> None:
+        if self._wire.is_lost:
+            return
+        identifier = given_id(fields) or self._app.request_id()
+        self._wire.write_whole(
+            b"%bX-Request-ID: %b\r\n\r\n" % (found.render(age), identifier.encode()), found.body
+        )
+        self._answered = time.monotonic()
+        self._app.record(
+            "GET", target.decode("latin-1"), found.status, cache="hit", size=len(found.body),
+            seconds=self._answered - begun, request_id=identifier, traceparent=traceparent(fields),
+        )  # fmt: skip
+
+    # ---- one after the other
+
+    def pause_reading(self) -> None:
+        self._wire.pause_reading()
+
+    def take_no_more(self) -> None:
+        self._last = True
+
+    def enqueue(self, incoming: Incoming) -> None:
+        self._queue.append(incoming)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+        elif len(self._queue) > 1:
+            self.pause_reading()
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                incoming = self._queue.popleft()
+                await self._answer(incoming)
+                if not incoming.keep_alive or not incoming.complete or self._is_last:
+                    if self._is_awaited is None:  # else drain() ends the connection
+                        self._wire.close()
+                    return
+        except ClientGone:
+            self._wire.abort()
+        except BaseException:
+            self._wire.abort()
+            raise
+        finally:
+            self._task = None
+        self._answered = time.monotonic()
+        self._wire.resume_reading()
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the answer under way is the last one."""
+        return self._last and not self._queue
+
+    async def _answer(self, incoming: Incoming) -> None:
+        identifier = given_id(incoming.fields) or self._app.request_id()
+        plain = incoming.plain_fields
+        if plain is not None and await self._hit_late(incoming, plain):
+            return
+        content = None
+        if incoming.has_content:
+            parts = incoming.content(self._wire, self._app.patience.stall)
+            content = Content(incoming.length, parts)
+        reply = await self._app.respond(incoming.request(identifier), plain, content)
+        if incoming.refusal is not None:
+            if not isinstance(reply.content, bytes):
+                await reply.content.aclose()
+            reply = self._app.refuse(incoming.refusal.status, incoming.refusal.detail)
+        await self._send(incoming, reply, identifier)
+
+    async def _hit_late(self, incoming: Incoming, fields: Fields) -> bool:
+        """A plain hit that had to wait until memory was known to be in step with Redis."""
+        if not incoming.is_simple or self._last or not await self._app.catch_up(incoming.target):
+            return False
+        found = self._app.hit(incoming.target, fields)
+        if found is not None:
+            self.send_hit(incoming.target, fields, *found, incoming.begun)
+            await self._wire.drained(self._app.patience.stall)
+        return found is not None
+
+    async def _send(self, incoming: Incoming, reply: Reply, identifier: str) -> None:
+        sending = Sending(incoming, reply)
+        if sending.ends_connection:
+            incoming.keep_alive = False
+        is_last = not incoming.keep_alive or self._is_last
+        try:
+            await sending.send(self._wire, identifier, self._app.patience.stall, is_last=is_last)
+        except OriginError:
+            # The head is out, so this is the only way left to say that the content is not whole.
+            self._wire.abort()
+        finally:
+            self._app.record(
+                incoming.method, incoming.target.decode("latin-1"), reply.status, cache=reply.cache,
+                size=sending.size, seconds=time.monotonic() - incoming.begun, request_id=identifier,
+                traceparent=traceparent(incoming.fields),
+            )  # fmt: skip
+
+    # ---- refusals
+
+    def _refuse(self, why: BadRequest) -> None:
+        """Answer what cannot be read, after the answers that are still due, and read nothing more."""
+        self.take_no_more()
+        reading = self._requests.reading
+        if reading is not None and reading.has_content:
+            reading.refuse(why)  # its task ends it
+            return
+        self._task = asyncio.get_running_loop().create_task(self._finish(self._task, why))
+
+    async def _finish(self, before: asyncio.Task[None] | None, why: BadRequest) -> None:
+        if before is not None:
+            await asyncio.wait((before,))
+        target, begun = self._requests.target[:200] or b"-", self._requests.begun
+        incoming = Incoming("-", target, [], {}, "1.1", keep_alive=False, begun=begun, complete=True)
+        await self._send(incoming, self._app.refuse(why.status, why.detail), self._app.request_id())
+        self._wire.close()
+
+    # ---- for the worker
+
+    def expire(self, now: float) -> None:
+        """Cut off whoever is too slow; called from time to time."""
+        if self._wire.is_lost or self._task is not None:
+            return
+        requests, patience = self._requests, self._app.patience
+        if requests.reading is not None and requests.reading.has_content:
+            return  # the wait for its content ends by itself
+        if self._wire.is_taking(now):
+            if now - self._wire.taken > patience.stall:
+                self._wire.abort()
+        elif requests.is_begun:
+            if now - requests.begun > patience.head:
+                self._refuse(BadRequest(408, "The request did not come to its end in time."))
+        elif now - max(self._answered, self._wire.taken) > patience.idle:
+            self._wire.close()
+
+    def drain(self, now: float) -> bool:
+        """Take no further request; True when nothing is under way, and the client has taken all there is.
+
+        The kernel goes on sending what it got from us, but not in a container, whose network ends with it.
+        Nor is what was acknowledged there at the client yet: the engine's proxy of a published port may hold
+        megabytes, and ends with the container, too. So whoever had an answer under way when draining began is
+        told its end (RFC 9112 §9.6), and has LEAVE_SECONDS to end the connection as well.
+        """
+        if self._wire.is_lost:
+            return True
+        is_under_way = self._task is not None or self._wire.untaken_bytes > 0
+        if self._is_awaited is None:
+            self._last, self._is_awaited = True, is_under_way
+        if not is_under_way:
+            self._leave(now)
+        return self._wire.is_lost
+
+    def _leave(self, now: float) -> None:
+        if not self._is_awaited or now - (self._left or now) > LEAVE_SECONDS:
+            self._wire.close()
+        elif self._left is None:
+            self._left = now
+            self._wire.end()

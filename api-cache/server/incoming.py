@@ -1,0 +1,209 @@
+"""One request as its connection reads it; its content may still be on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from httpcache.fields import end_to_end
+from httpcache.messages import Headers, Request
+from origin.errors import OriginError
+
+from .wire import WINDOW_BYTES, ClientGone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .application import Fields
+    from .wire import Wire
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+class BadRequest(Exception):  # says what is the case
+    """A request that is refused before anyone looks at what it asks for."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class ContentTooLarge(OriginError):
+    """The client's content is larger than configured."""
+
+
+@dataclass(slots=True, eq=False)
+class Incoming:  # pylint: disable=too-many-instance-attributes
+    """A request. `begun` is the monotonic time of its first byte."""
+
+    method: str
+    target: bytes
+    lines: list[tuple[bytes, bytes]]
+    fields: Fields
+    version: str
+    keep_alive: bool
+    begun: float
+    length: int | None = None
+    chunked: bool = False
+    expects: bool = False
+    complete: bool = False
+    refusal: BadRequest | None = None
+    """Why its content is read no further; that is then its answer."""
+    _parts: deque[bytes] = field(default_factory=deque)
+    _waiting_bytes: int = 0
+    _received_bytes: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def has_content(self) -> bool:
+        return self.chunked or bool(self.length)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether a plain hit may answer it, as far as its head shows: one whose answer is not the last."""
+        return self.method == "GET" and self.version == "1.1" and self.keep_alive
+
+    @property
+    def plain_fields(self) -> Fields | None:
+        """Its fields, when none is repeated and no content follows."""
+        return None if self.has_content or len(self.fields) != len(self.lines) else self.fields
+
+    # ---- as it is read
+
+    def check(self, max_bytes: int) -> None:
+        """Take from the head how the content is framed, and the target's path and query.
+
+        Raises:
+            BadRequest: its head is not acceptable, or announces more than `max_bytes` of content.
+        """
+        fields = self.fields
+        if self.version not in ("1.1", "1.0"):
+            raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        if self.version == "1.1" and sum(name.lower() == b"host" for name, _ in self.lines) != 1:
+            raise BadRequest(400, "An HTTP/1.1 request has exactly one Host field.")
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or self.version == "1.0"):
+            raise BadRequest(501, "No other transfer coding than chunked is understood.")
+        self.chunked = coding is not None
+        length = fields.get(b"content-length")
+        self.length = int(length) if length is not None else None
+        self.expects = fields.get(b"expect", b"").lower() == b"100-continue"
+        if (self.length or 0) > max_bytes:
+            raise _too_large(max_bytes)
+        self.target = _origin_form(self.method, self.target)
+
+    def add(self, data: bytes, max_bytes: int) -> None:
+        """Part of its content; beyond `max_bytes` in all it is refused."""
+        self._received_bytes += len(data)
+        if self._received_bytes > max_bytes:
+            self.refuse(_too_large(max_bytes))
+            return
+        self._parts.append(data)
+        self._waiting_bytes += len(data)
+        self._arrived.set()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether so much of its content waits that no more should be read."""
+        return self._waiting_bytes > WINDOW_BYTES
+
+    def finish(self) -> None:
+        """It is complete."""
+        self.complete = True
+        self._arrived.set()
+
+    def refuse(self, why: BadRequest) -> None:
+        self.refusal = why
+        self._arrived.set()
+
+    def abandon(self) -> None:
+        """Nothing more of it will come: the connection is lost."""
+        self._arrived.set()
+
+    # ---- for who answers it
+
+    async def content(self, wire: Wire, patience: float) -> AsyncIterator[bytes]:
+        """The parts of its content; no longer than `patience` seconds are waited for each.
+
+        Raises:
+            OriginError: they will not come to their end.
+        """
+        if self.expects and not self._received_bytes:
+            wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            while self._parts:
+                part = self._parts.popleft()
+                self._waiting_bytes -= len(part)
+                if self._waiting_bytes <= WINDOW_BYTES // 2:
+                    wire.resume_reading()
+                yield part
+            if self.refusal is not None:
+                raise ContentTooLarge(self.refusal.detail)
+            if self.complete:
+                return
+            if wire.is_lost:
+                raise ClientGone("The client left before the end of its content.")
+            await self._more(patience)
+
+    async def _more(self, patience: float) -> None:
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(patience):
+                await self._arrived.wait()
+        except TimeoutError:
+            self.refusal = BadRequest(408, "The content did not come in time.")
+            raise ClientGone(self.refusal.detail) from None
+
+    def request(self, request_id: str) -> Request:
+        """The request without what is only for this connection, which the origin does not get.
+
+        It must not select variants either, or else nominating a field in Connection would poison that
+        variant.
+        """
+        lines = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in self.lines
+            if name.lower() != b"x-request-id"
+        ]
+        return Request(
+            method=self.method,
+            target=self.target.decode("latin-1"),
+            headers=end_to_end(Headers(lines)).extended((("X-Request-ID", request_id),)),
+            authority=self.fields.get(b"host", b"").decode("latin-1"),
+        )
+
+
+def given_id(fields: Fields) -> str | None:
+    """The identifier that a request came with, if it can be used as it is in a log line and a field."""
+    given = fields.get(b"x-request-id")
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else None
+
+
+def traceparent(fields: Fields) -> str | None:
+    given = fields.get(b"traceparent")
+    return given.decode("latin-1") if given is not None and _TRACEPARENT.fullmatch(given) else None
+
+
+def _too_large(max_bytes: int) -> BadRequest:
+    return BadRequest(413, f"The content is larger than {max_bytes} bytes.")
+
+
+def _origin_form(method: str, target: bytes) -> bytes:
+    """The path and query of a target in any form that a proxy may get (RFC 9112 §3.2)."""
+    if b"#" in target:
+        raise BadRequest(400, "A target has no fragment.")
+    if target.startswith(b"/") or (target == b"*" and method == "OPTIONS"):
+        return target
+    if method == "CONNECT":
+        raise BadRequest(501, "This is no tunnel.")
+    scheme, mark, rest = target.partition(b"://")
+    if not mark or scheme.lower() not in (b"http", b"https"):
+        raise BadRequest(400, "The target is neither a path nor an http URL.")
+    ends = [at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0]
+    path = rest[min(ends) :] if ends else b""
+    return path if path.startswith(b"/") else b"/" + path

@@ -1,0 +1,195 @@
+"""Requests out of one connection's bytes, by llhttp's callbacks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from .incoming import BadRequest, Incoming
+
+if TYPE_CHECKING:
+    from store.memory import Prepared
+
+    from .application import Fields
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_TARGET_BYTES = 16 * 1024
+MAX_FIELDS = 200
+_KNOWN = (
+    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"TRACE ", b"CONNECT ", b"\r\n",
+)  # fmt: skip
+_MAX_METHOD_BYTES = 32
+_METHOD = re.compile(rb"([!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}) " % _MAX_METHOD_BYTES)
+_STAND_IN = b"POST "
+"""llhttp knows only registered methods. For others it is shown this one, whose requests it frames alike."""
+
+
+class Receiver(Protocol):
+    """Whom the requests are told."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a hit may go out at once."""
+
+    def find_hit(self, target: bytes, fields: Fields) -> tuple[Prepared, int] | None: ...
+
+    def send_hit(self, target: bytes, fields: Fields, found: Prepared, age: int, begun: float) -> None:
+        """Answer a request that is a plain hit, and has come to its end."""
+
+    def enqueue(self, incoming: Incoming) -> None:
+        """Answer a request in its turn. Its content, if it has any, is still on its way."""
+
+    def pause_reading(self) -> None: ...
+
+    def take_no_more(self) -> None:
+        """The connection ends after the answers that are due."""
+
+
+class Requests:  # pylint: disable=too-many-instance-attributes  # the state of one parser
+    """The requests on one connection, one after the other."""
+
+    def __init__(self, receiver: Receiver, max_content_bytes: int) -> None:
+        self._receiver = receiver
+        self._max_content_bytes = max_content_bytes
+        self._parser = httptools.HttpRequestParser(self)
+        self._partial = b""
+        """The beginning of a method that is not known to end yet."""
+        self._method: bytes | None = None
+        """The method in whose place llhttp was shown another."""
+        self._lines: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._hit: tuple[Fields, Prepared, int] | None = None
+        self._messages = 0
+        self._plain: tuple[bytes, Fields] | None = None
+        self.target = b""
+        self.reading: Incoming | None = None
+        """The request whose content comes next, or the end of it."""
+        self.is_begun = False
+        """Whether a part of a request is there whose other part is not."""
+        self.begun = 0.0
+        """When the first byte of the request came that is or was last read."""
+
+    def feed(self, data: bytes, now: float) -> tuple[bytes, Fields] | None:
+        """Read on; the target and fields of a plain hit when these bytes were one, no more and no less.
+
+        Raises:
+            BadRequest: they are no valid request; nothing more can be read.
+        """
+        is_new = not self.is_begun
+        if is_new:
+            self.begun = now
+        self._messages, self._plain = 0, None
+        if is_new or self._partial:
+            data = self._show_known_method(self._partial + data)
+        if data:
+            self._parse(data)
+        return self._plain if is_new and self._messages == 1 and not self.is_begun else None
+
+    def _show_known_method(self, data: bytes) -> bytes:
+        """Llhttp's view of a request whose method it may not know; empty while the method is incomplete."""
+        self._partial = b""
+        if data.startswith(_KNOWN):
+            return data
+        match = _METHOD.match(data)
+        if match is not None:
+            self._method = match[1]
+            return _STAND_IN + data[match.end() :]
+        if len(data) <= _MAX_METHOD_BYTES and _METHOD.match(data + b" "):
+            self._partial, self.is_begun = data, True
+            return b""
+        return data  # llhttp will say no
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._receiver.take_no_more()  # nobody here speaks another protocol: the answer is HTTP
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, BadRequest):
+                raise error.__context__ from None
+            raise BadRequest(400, "The request cannot be read.") from error
+        except httptools.HttpParserError as error:
+            raise BadRequest(400, "The request is not valid HTTP/1.1.") from error
+
+    # ---- called by llhttp
+
+    def on_message_begin(self) -> None:
+        self.is_begun = True
+        self._messages += 1
+        self.target = b""
+        self._lines = []
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+        if len(self.target) > MAX_TARGET_BYTES:
+            raise BadRequest(414, f"The target is longer than {MAX_TARGET_BYTES} bytes.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > MAX_HEAD_BYTES or len(self._lines) >= MAX_FIELDS:
+            raise BadRequest(
+                431, f"The fields are more than {MAX_FIELDS}, or longer than {MAX_HEAD_BYTES} bytes."
+            )
+        if self.reading is None:  # else it is a trailer, which is dropped (RFC 9110 §6.5.1)
+            self._lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        fields = {name.lower(): value for name, value in self._lines}
+        if self._is_hit(fields):
+            return
+        method = self._method or parser.get_method()
+        self._method = None
+        incoming = Incoming(
+            method=method.decode("latin-1"),
+            target=self.target,
+            lines=self._lines,
+            fields=fields,
+            version=parser.get_http_version(),
+            keep_alive=parser.should_keep_alive(),
+            begun=self.begun,
+        )
+        incoming.check(self._max_content_bytes)
+        self.reading = incoming
+        if incoming.has_content:
+            self._receiver.enqueue(incoming)
+
+    def _is_hit(self, fields: Fields) -> bool:
+        """Look for a ready answer, before anything is built that only other requests need."""
+        parser = self._parser
+        is_ours = self._receiver.is_free and self._method is None and parser.get_method() == b"GET"
+        is_simple = len(fields) == len(self._lines) and b"host" in fields
+        if not (is_ours and is_simple and parser.get_http_version() == "1.1" and parser.should_keep_alive()):
+            return False
+        found = self._receiver.find_hit(self.target, fields)
+        if found is not None:
+            self._hit = fields, *found
+        return found is not None
+
+    def on_body(self, data: bytes) -> None:
+        incoming = self.reading
+        if incoming is None:
+            return
+        incoming.add(data, self._max_content_bytes)
+        if incoming.refusal is not None:
+            self._receiver.take_no_more()
+        if incoming.is_ahead:
+            self._receiver.pause_reading()
+
+    def on_message_complete(self) -> None:
+        incoming, self.reading = self.reading, None
+        target, self.target = self.target, b""
+        hit, self._hit = self._hit, None
+        self._head_bytes = 0
+        self.is_begun = False
+        if hit is not None:
+            fields, found, age = hit
+            self._plain = target, fields
+            self._receiver.send_hit(target, fields, found, age, self.begun)
+        elif incoming is not None:
+            incoming.finish()
+            if not incoming.has_content:
+                self._receiver.enqueue(incoming)
