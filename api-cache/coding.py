@@ -10,9 +10,10 @@ With br as a third 118 would be left, no more than the origin's own; and whoever
 
 from __future__ import annotations
 
+import asyncio
 import re
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from backports import zstd
 from isal import isal_zlib
@@ -20,12 +21,14 @@ from isal import isal_zlib
 from httpcache import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from httpcache.messages import Headers, Response
 
 CODINGS = ("zstd", "gzip")
 """Ours, the preferred one first."""
+IN_THREAD_BYTES = 64 * 1024
+"""From this size on, coding takes so long that others should be served meanwhile."""
 ZSTD_LEVEL = 1
 GZIP_LEVEL = 2
 _ISAL_LARGEST_WINDOW_GZIP = 31
@@ -106,6 +109,16 @@ def coded_headers(headers: Headers, coding: str, *, coded: bool) -> Headers:
             else headers.without(("etag",))
         )
     return headers.replaced("Content-Encoding", coding)
+
+
+T = TypeVar("T")
+
+
+async def run(code: Callable[[bytes], T], data: bytes) -> T:
+    """What `code` makes of the data, without holding up the event loop."""
+    if len(data) < IN_THREAD_BYTES:
+        return code(data)
+    return await asyncio.get_running_loop().run_in_executor(None, code, data)
 
 
 class _Stream(Protocol):

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from server.sending import status_line
 from store.memory import MAX_PREPARED, Memory, Page, Prepared
 from store.stored import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy import Reply
+    from replies import Reply
 
 DECIDING = frozenset(
     (
@@ -30,7 +30,6 @@ DECIDING = frozenset(
 _PERSISTENCE = frozenset((b"close", b"keep-alive", b"Keep-Alive"))
 """Values of Connection that nominate no field."""
 _PER_ANSWER = frozenset(("age", "content-length"))
-REASONS = {status.value: status.phrase.encode("latin-1") for status in HTTPStatus}
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class Hits:
             page.selecting = tuple(sorted(name.encode("latin-1") for name in names))
         entry = stored.entry
         *lines, ours = (line for line in reply.headers if line[0].lower() not in _PER_ANSWER)
-        assert ours[0] == "Cache-Status"  # noqa: S101  # proxy.py adds it last
+        assert ours[0] == "Cache-Status"  # noqa: S101  # replies.py adds it last
         head = b"".join(
             b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1")) for name, value in lines
         )
@@ -86,7 +85,3 @@ def _selecting(page: Page, fields: dict[bytes, bytes]) -> tuple[bytes | None, ..
 
 def _is_plain(fields: dict[bytes, bytes]) -> bool:
     return DECIDING.isdisjoint(fields) and fields.get(b"connection", b"close") in _PERSISTENCE
-
-
-def status_line(status: int) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))

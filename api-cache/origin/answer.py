@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from httpcache.messages import Headers, Response
 from .errors import OriginBroken, OriginError, OriginTimeout, OriginUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from .channel import Channel
 
@@ -165,6 +166,15 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
                 await self._changed.wait()
         except TimeoutError:
             raise OriginTimeout(f"The origin was silent for {self._timeout:g} seconds.") from None
+
+    @contextlib.contextmanager
+    def closed_on_failure(self) -> Iterator[None]:
+        """Close it if what is done before someone takes its content fails, or is cancelled."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give the connection back when the exchange is over in good order; else end it."""

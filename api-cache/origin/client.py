@@ -10,7 +10,6 @@ is as strict as it is with clients. tests/test_cache.py and tests/test_origin.py
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,12 +79,10 @@ class Origin:
     async def _exchange(
         self, channel: Channel, answer: Answer, request: Request, content: Content | None
     ) -> None:
-        with contextlib.ExitStack() as unless_begun:
-            unless_begun.callback(answer.close)
-            channel.begin(answer)
+        channel.begin(answer)
+        with answer.closed_on_failure():
             await channel.write(_head(request, self.authority, content))
             await (answer.head() if content is None else _head_while_sending(channel, answer, content))
-            unless_begun.pop_all()
 
     def close(self) -> None:
         self.pool.close()

@@ -1,8 +1,13 @@
 """What may become of a request to the origin, other than an answer."""
 
+from typing import ClassVar
+
 
 class OriginError(Exception):
     """The origin gave no complete answer. The message is safe to show."""
+
+    kind: ClassVar[str] = "unreachable"
+    """What metrics and Cache-Status call it."""
 
 
 class OriginUnreachable(OriginError):
@@ -16,6 +21,14 @@ class OriginAway(OriginUnreachable):
 class OriginTimeout(OriginError):
     """The origin was silent for too long."""
 
+    kind = "timeout"
+
 
 class OriginBroken(OriginError):
     """The answer is no valid HTTP, or ended before its end."""
+
+    kind = "broken"
+
+
+class ContentLost(OriginError):
+    """The request's own content did not come to its end, which is no fault of the origin's."""

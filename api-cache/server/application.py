@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from httpcache.messages import Request
     from origin.client import Content
-    from proxy import Reply
+    from replies import Reply
     from store.memory import Prepared
 
 Fields = dict[bytes, bytes]

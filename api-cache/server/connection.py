@@ -16,7 +16,7 @@ from .sending import Sending
 from .wire import ClientGone, Wire
 
 if TYPE_CHECKING:
-    from proxy import Reply
+    from replies import Reply
     from store.memory import Prepared
 
     from .application import Application, Fields

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from httpcache.fields import end_to_end
 from httpcache.messages import Headers, Request
-from origin.errors import OriginError
+from origin.errors import ContentLost
 
 from .wire import WINDOW_BYTES, ClientGone
 
@@ -33,7 +33,7 @@ class BadRequest(Exception):  # says what is the case
         self.detail = detail
 
 
-class ContentTooLarge(OriginError):
+class ContentTooLarge(ContentLost):
     """The client's content is larger than configured."""
 
 
@@ -131,7 +131,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         """The parts of its content; no longer than `patience` seconds are waited for each.
 
         Raises:
-            OriginError: they will not come to their end.
+            ContentLost: they will not come to their end.
         """
         if self.expects and not self._received_bytes:
             wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")

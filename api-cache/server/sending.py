@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from hits import status_line
 from httpcache.fields import format_date
 from origin.errors import OriginError
 
 if TYPE_CHECKING:
-    from proxy import Reply
+    from replies import Reply
     from sharing.buffer import Parts
 
     from .incoming import Incoming
     from .wire import Wire
 
 _BODILESS = frozenset((204, 304))
+_REASONS = {status.value: status.phrase.encode("latin-1") for status in HTTPStatus}
+
+
+def status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
 
 
 class Sending:

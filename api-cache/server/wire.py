@@ -10,7 +10,7 @@ import socket
 import struct
 import termios
 
-from origin.errors import OriginError
+from origin.errors import ContentLost
 
 WINDOW_BYTES = 256 * 1024
 """How much of a request's content, or of an answer, may wait before its source is paused."""
@@ -21,7 +21,7 @@ _JOINED_BYTES = 16 * 1024
 """Up to this size, copying head and body together is faster than sending them as two pieces."""
 
 
-class ClientGone(OriginError):
+class ClientGone(ContentLost):
     """The client left, or takes nothing, or its content did not come to its end."""
 
 

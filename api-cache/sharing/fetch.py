@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import coding
+from httpcache import variants
+from httpcache.storing import Refusal
 from origin.errors import OriginError
 
 from .buffer import Budget, Buffer
@@ -15,15 +17,11 @@ from .buffer import Budget, Buffer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from httpcache.messages import Entry, Exchange
-    from httpcache.storing import Refusal
+    from httpcache.messages import Entry, Exchange, Request
     from origin.answer import Answer
     from store.writer import Writer
 
     from .buffer import Reader
-
-IN_THREAD_BYTES = 64 * 1024
-"""From this size on, compressing takes so long that others should be served meanwhile."""
 
 
 @dataclass(slots=True)
@@ -49,19 +47,20 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         self,
         answer: Answer,
         exchange: Exchange,
-        storing: Storing | None,
+        storing: Storing | Refusal | None,
         budget: Budget,
         done: Callable[[], None],
     ) -> None:
         self.exchange = exchange
         self.length = answer.length
-        self.entry: Entry | None = storing.entry if storing else None
-        self.is_coded = storing is not None and isinstance(storing.codec, coding.Compressor)
-        self.refusal: Refusal | None = None
+        self.refusal = storing if isinstance(storing, Refusal) else None
+        """Why it is not stored."""
         self._answer = answer
-        self._storing = storing
+        self._storing = storing if isinstance(storing, Storing) else None
+        self.entry: Entry | None = self._storing.entry if self._storing else None
+        self.is_coded = self._storing is not None and isinstance(self._storing.codec, coding.Compressor)
         self._done = done
-        self._buffer = Buffer(budget, keeps=storing is not None, deserted=self._deserted)
+        self._buffer = Buffer(budget, keeps=self._storing is not None, deserted=self._deserted)
         self._size = 0
         self._is_committed = False
         self._is_stored = False
@@ -73,6 +72,12 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
     def is_shareable(self) -> bool:
         """Whether a latecomer may still read it from its beginning."""
         return self._storing is not None and self._buffer.is_whole
+
+    def is_for(self, request: Request) -> bool:
+        """Whether it may be this request's answer, though another one asked."""
+        if self.entry is None or not self.is_shareable:
+            return False
+        return variants.matches(self.entry, request.headers)
 
     @property
     def is_bodiless(self) -> bool:
@@ -137,7 +142,7 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         storing = self._storing
         if storing is None or storing.writer.failed:
             return
-        await storing.writer.write(await _coded(storing.codec.feed, part))
+        await storing.writer.write(await coding.run(storing.codec.feed, part))
         if storing.writer.failed or storing.writer.size > storing.max_bytes:
             await self._stop_storing()
 
@@ -156,9 +161,3 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
             self._buffer.keep_no_more()
             self._done()
             await storing.writer.abandon()
-
-
-async def _coded(feed: Callable[[bytes], dict[str, bytes]], part: bytes) -> dict[str, bytes]:
-    if len(part) < IN_THREAD_BYTES:
-        return feed(part)
-    return await asyncio.get_running_loop().run_in_executor(None, feed, part)

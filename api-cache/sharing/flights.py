@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from httpcache import variants
 from origin.errors import OriginError
 from store.breaker import StoreUnavailable
 from store.shared import LOCK_SECONDS, Store
@@ -14,19 +15,24 @@ from store.shared import LOCK_SECONDS, Store
 from .fetch import Fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from httpcache.messages import Request
     from observability.counters import Counters
-    from store.memory import Page
+    from store.levels import View
     from store.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The origin said that a stored response is still good: here it is, freshened."""
+    """The origin said that a stored response is still good: here it is, freshened, and what it is part of."""
 
-    page: Page
+    view: View
     stored: Stored
+
+    def is_for(self, request: Request) -> bool:
+        """Whether it may be this request's answer, though another one asked."""
+        return variants.matches(self.stored.entry, request.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,14 @@ class Flights:
         with self._counted():
             done, _ = await asyncio.wait((flight.ready,), timeout=self.patience)
         return (flight.ready.result() if done else None), False
+
+    async def until_stored(self, fetch: Fetch) -> LookAgain | None:
+        """Wait, no longer than our patience, for the end of what came too far to be joined."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.patience):
+                await fetch.ended()
+                return LookAgain()
+        return None
 
     def start(self, name: str, lead: Callable[[Flight], Awaitable[Outcome]]) -> Flight:
         flight = self._flights[name] = Flight(name, asyncio.get_running_loop().create_future())
@@ -152,7 +166,7 @@ class Flights:
         task.add_done_callback(self._tasks.discard)
 
     @contextlib.contextmanager
-    def _counted(self):  # type: ignore[no-untyped-def]
+    def _counted(self) -> Iterator[None]:
         self._waiting += 1
         self.counters.set("waiters", self._waiting)
         try:

@@ -414,6 +414,15 @@ def test_a_request_leaves_one_log_line(cache, origin, log):
     assert origin.asked(f"{path}?a=%22")[0].values("X-Request-ID") == ["mine"]
 
 
+def test_a_client_that_sends_too_much_is_no_error_of_the_origin(make_cache, origin):
+    cache = make_cache(CACHE_MAX_REQUEST_BYTES="1000")
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    chunked = b"2000\r\n" + bytes(0x2000) + b"\r\n0\r\n\r\n"
+    assert get(cache, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).status == 413
+    assert not [name for name in metrics(cache) if name.startswith("api_cache_origin_errors_total")]
+
+
 def test_the_log_counts_what_was_sent_of_an_answer_that_broke_off(cache, origin, log):
     path = fresh_path()
     origin.on(path, lambda wire, _: wire.send(CHUNKED + b"4\r\nhalf\r\nzz\r\n") is not None)

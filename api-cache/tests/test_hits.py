@@ -9,12 +9,14 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hits import Hits, status_line
+from app import create_proxy
+from config import Config
+from hits import Hits
 from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
 from observability.counters import Counters
 from origin.errors import OriginUnreachable
-from proxy import Proxy
+from server.sending import status_line
 from store.breaker import StoreUnavailable
 from store.memory import Memory
 from store.shared import Found
@@ -85,10 +87,8 @@ def make_proxy(stored, clock):
     memory = Memory(2**20)
     memory.vouch(float("inf"))
     counters = Counters(Counters.allocate(1), 0)
-    return Proxy(
-        store=HeldStore(stored), origin=DeadOrigin(), memory=memory, policy=Policy(), counters=counters,
-        clock=clock, max_object_bytes=1, collapse_wait=0.01,
-    )  # fmt: skip
+    config = Config(redis_password="-", cache_max_object_bytes=1, cache_collapse_wait=0.01)
+    return create_proxy(config, HeldStore(stored), memory, DeadOrigin(), counters, clock), memory
 
 
 def head_of(reply):
@@ -106,8 +106,8 @@ def test_the_short_path_says_what_the_full_path_says(lines, selecting, coded, re
 async def _compare(lines, selecting, coded, requests):
     now = 1000.0
     stored = (stored_answers(lines, selecting, coded=coded),)
-    proxy = make_proxy(stored, lambda: now)
-    hits = Hits(proxy.memory, proxy.clock)
+    proxy, memory = make_proxy(stored, lambda: now)
+    hits = Hits(memory, proxy.clock)
     for fields, seconds in requests:
         now += seconds
         given_fields = {name.encode(): value.encode() for name, value in fields}
@@ -124,11 +124,11 @@ async def _compare(lines, selecting, coded, requests):
 
 
 def test_the_short_path_is_taken_at_all():
-    proxy = make_proxy((stored_answers(ANSWERS[0], [], coded=False),), lambda: 1001.0)
-    hits = Hits(proxy.memory, proxy.clock)
+    proxy, memory = make_proxy((stored_answers(ANSWERS[0], [], coded=False),), lambda: 1001.0)
+    hits = Hits(memory, proxy.clock)
     hits.remember({}, asyncio.run(proxy.respond(Request("GET", "/x", Headers()))))
     assert hits.find(b"/x", {b"host": b"h"}) is not None
     assert hits.find(b"/x", {b"range": b"bytes=0-1"}) is None
     assert hits.find(b"/y", {}) is None
-    proxy.memory.vouch(0.0)
+    memory.vouch(0.0)
     assert hits.find(b"/x", {}) is None

@@ -248,6 +248,33 @@ def test_an_answer_that_a_refusal_replaces_is_given_up(own_valkey, make_cache):
         own_valkey.process.resume()
 
 
+def test_an_answer_whose_client_leaves_before_its_head_is_given_up(own_valkey, make_cache):
+    """The origin has answered, and Redis is still to hear of the invalidation."""
+    answering, ended = threading.Event(), threading.Event()
+
+    def answer_endlessly(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            answering.set()
+            try:
+                while True:
+                    connection.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+            except OSError:
+                ended.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_endlessly, args=(listener,), daemon=True).start()
+        cache = make_cache(redis=own_valkey, BACKEND_PORT=str(listener.getsockname()[1]))
+        own_valkey.process.pause()
+        with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert answering.wait(10)
+        assert ended.wait(10)
+        own_valkey.process.resume()
+
+
 def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
     cache = make_cache(CACHE_WORKERS="1")
     path = fresh_path()

@@ -1,0 +1,92 @@
+"""One worker's cache, as the server sees it: the short path, the full path, our own endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import problems
+from observability.gauges import Gauges
+from replies import Reply
+from store.breaker import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from endpoints import Endpoints
+    from hits import Hits
+    from httpcache.messages import Request
+    from observability.access import Access
+    from origin.client import Content, Origin
+    from proxy import Proxy
+    from server.application import Fields, Patience
+    from store.memory import Memory, Prepared
+    from store.shared import Store
+
+
+@dataclass(kw_only=True, eq=False)
+class Cache:  # pylint: disable=too-many-instance-attributes
+    """Begins and ends what it is made of, and says who answers."""
+
+    store: Store
+    memory: Memory
+    origin: Origin
+    proxy: Proxy
+    hits: Hits
+    endpoints: Endpoints
+    access: Access
+    patience: Patience
+    max_request_bytes: int
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # On the shortest path no call is made that only calls another.
+        self.hit: Callable[[bytes, Fields], tuple[Prepared, int] | None] = self.hits.find
+        self.request_id = self.access.request_id
+        self.record = self.access.record
+
+    async def start(self) -> None:
+        """Begin to follow Redis and to report what we hold."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.store.usage()  # the first client should not wait for the connection
+        gauges = Gauges(self.access.counters, self.store, self.memory)
+        following = (self.store.watch(self.memory), gauges.follow())
+        self._tasks = [asyncio.create_task(each) for each in following]
+        self.access.counters.set("workers", 1)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.origin.close()
+        await self.store.close()
+        self.access.counters.set("workers", 0)
+        self.access.log.close()
+
+    async def catch_up(self, target: bytes) -> bool:
+        return self.memory.plain(target) is not None and await self.memory.is_usable()
+
+    async def respond(self, request: Request, fields: Fields | None, content: Content | None) -> Reply:
+        own = self.endpoints.answer(request)
+        if own is not None:
+            return own
+        reply = await self.proxy.respond(request, content)
+        if reply.page is not None and fields is not None and request.method == "GET":
+            self.hits.remember(fields, reply)
+        return reply
+
+    def refuse(self, status: int, detail: str) -> Reply:
+        content = problems.document(status, detail)
+        return Reply(status, problems.headers(), content, len(content), "own")
+
+    def connections(self, number: int) -> None:
+        self.access.counters.set("connections", number)
+
+    def unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The event loop's handler for what nobody catches: a fault of ours, which only the log may show."""
+        error = context.get("exception")
+        trace = "".join(traceback.format_exception(error)) if error is not None else ""
+        self.access.log.message("error", str(context.get("message")), exception=trace)

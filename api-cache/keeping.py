@@ -1,0 +1,89 @@
+"""What becomes of the store by an exchange with the origin: a new entry, or one that is as good as new."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import coding
+from httpcache import storing, validation, variants
+from sharing.fetch import Storing
+from sharing.flights import Validated
+from store.memory import Page
+from store.stored import select
+
+if TYPE_CHECKING:
+    from httpcache.messages import Entry, Exchange, Policy
+    from httpcache.storing import Refusal
+    from observability.counters import Counters
+    from store.levels import Levels, View
+    from store.stored import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Keeps what the policy allows, and at most `max_object_bytes` of it for each answer."""
+
+    levels: Levels
+    policy: Policy
+    counters: Counters
+    max_object_bytes: int
+
+    def storing(self, view: View, exchange: Exchange) -> Storing | Refusal | None:
+        """How the answer is stored, or why it is not; None when there is no Redis."""
+        refusal = self._refusal(exchange)
+        if refusal is not None:
+            self.counters.add(f"not_stored {refusal.value}")
+            return refusal
+        if not view.storable:
+            return None
+        entry = storing.entry(exchange, self.policy)
+        codec = coding.Compressor() if coding.compressible(exchange.response) else coding.Plain()
+        ttl = storing.retention(entry, self.policy)
+        return Storing(self.levels.writer(view), entry, ttl, codec, self.max_object_bytes)
+
+    async def freshen(self, view: View, entry: Entry, exchange: Exchange) -> Validated:
+        """A 304 updates all that it is about; other processes see it as soon as Redis does."""
+        pairs = [(each, self._freshened(each, entry, exchange)) for each in view.page.stored]
+        page = Page(view.page.target, tuple(after for _, after in pairs), view.page.bodies)
+        self.levels.changed(view)
+        for before, after in pairs:
+            if after is not before:
+                await self._put_back(view, after, exchange)
+        stored = next(after for before, after in pairs if before.entry is entry)
+        return Validated(replace(view, page=page), stored)
+
+    def _freshened(self, stored: Stored, confirmed: Entry, exchange: Exchange) -> Stored:
+        if stored.entry is not confirmed and not _has_same_tag(stored.entry, confirmed):
+            return stored
+        return replace(stored, entry=validation.freshen(stored.entry, exchange, self.policy))
+
+    async def freshen_by_head(self, view: View, exchange: Exchange) -> bool:
+        """Freshen what is stored by an answer to HEAD; False when that shows it to be outdated (§4.3.5)."""
+        entry = variants.select(view.entries, exchange.request.headers)
+        if entry is None:
+            return True
+        stored = select(view.page.stored, entry)
+        fresh = validation.freshen_by_head(entry, exchange, self.policy, stored.length)
+        if fresh is not None and fresh is not entry:
+            self.levels.changed(view)
+            await self._put_back(view, replace(stored, entry=fresh), exchange)
+        return fresh is not None
+
+    async def _put_back(self, view: View, stored: Stored, exchange: Exchange) -> None:
+        """Its new fields may forbid to keep it."""
+        request = replace(exchange.request, method="GET")
+        if self._refusal(replace(exchange, request=request, response=stored.entry.response)) is None:
+            await self.levels.replace(view, stored, storing.retention(stored.entry, self.policy))
+        else:
+            await self.levels.drop([view.key])
+
+    def may_store(self, exchange: Exchange) -> bool:
+        return self._refusal(exchange) is None
+
+    def _refusal(self, exchange: Exchange) -> Refusal | None:
+        return storing.refusal(exchange.request, exchange.response, self.policy, exchange.response_time)
+
+
+def _has_same_tag(one: Entry, other: Entry) -> bool:
+    return one.etag is not None and one.etag == other.etag and not one.etag.startswith("W/")

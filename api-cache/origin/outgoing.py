@@ -1,0 +1,52 @@
+"""A request as the origin gets it: nothing of the client's connection, nothing that is not in the key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import coding
+from httpcache import fields, status, validation
+from httpcache.messages import Headers
+
+if TYPE_CHECKING:
+    from httpcache.messages import Entry, Request
+
+_UNKEYED = frozenset(
+    (
+        "forwarded", "x-host", "x-backend-host", "x-original-url", "x-original-host", "x-rewrite-url",
+        "x-http-method-override", "x-http-method", "x-method-override", "x-url-scheme", "front-end-https",
+        "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip", "true-client-ip", "cf-connecting-ip",
+        "proxy",
+    )
+)  # fmt: skip
+"""Fields by which some origins change their answers though they are no part of the key. They stay here, as
+do all whose names begin with X-Forwarded."""
+_NEVER_SENT = ("host", "content-length", "expect")
+_WITH_TAGS = frozenset(("if-none-match", "if-match", "if-range"))
+
+
+def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = False) -> Request:
+    """The request with conditions that validate the entry, if there is one.
+
+    `shared`: its answer is for others, too, so the client's own conditions and range stay here.
+    """
+    if entry is not None:
+        headers = validation.condition(request, entry)
+    elif shared:
+        headers = validation.unconditional(request)
+    else:
+        headers = fields.end_to_end(request.headers)
+    is_stored = request.method in ("GET", "HEAD")
+    lines = [
+        (name, coding.origin_tags(value) if name.lower() in _WITH_TAGS else value)
+        for name, value in headers.without(_NEVER_SENT)
+        if not (is_stored and _is_unkeyed(name))
+    ]
+    return replace(request, headers=Headers((*lines, status.via("1.1"))))
+
+
+def _is_unkeyed(name: str) -> bool:
+    # CGI, and so WSGI, cannot tell `_` from `-`.
+    plain = name.lower().replace("_", "-")
+    return plain.startswith("x-forwarded") or plain in _UNKEYED

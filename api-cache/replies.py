@@ -1,0 +1,197 @@
+"""Answers for clients: out of the store, out of the origin's answer as it passes, and our own for errors."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import coding
+import problems
+from httpcache import fields, freshness, ranges, status, storing, validation
+from httpcache.messages import Headers
+from origin.errors import OriginTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from httpcache.messages import Entry, Policy, Request
+    from httpcache.reuse import Fwd
+    from origin.errors import OriginError
+    from sharing.buffer import Parts, Reader
+    from sharing.fetch import Fetch
+    from store.memory import Page
+    from store.stored import Stored
+
+_NO_CONTENT = frozenset((204, 304))
+_ALLOWED = ("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer for a client. `length` of streamed content is None when it shows only at its end."""
+
+    status: int
+    headers: Headers
+    content: bytes | Parts
+    length: int | None
+    cache: str
+    """The outcome as the log has it: Cache-Status without this cache's name and without the ttl."""
+    page: Page | None = None
+    stored: Stored | None = None
+    """What a plain hit came from, for the short path to remember."""
+
+
+def _passed(headers: Headers, member: str) -> Headers:
+    return status.with_cache_status(headers.extended((status.via("1.1"),)), member)
+
+
+def _outcome(member: str) -> str:
+    """What the log says of a Cache-Status member; the ttl would make every line different."""
+    parts = member.split("; ")[1:]
+    return "; ".join(part for part in parts if not part.startswith("ttl="))
+
+
+# ---- out of the store
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A stored response in the content coding in which a request is answered."""
+
+    stored: Stored
+    coding: str
+    entry: Entry
+    """With the fields and the tag that are true of this coding."""
+    length: int
+
+
+def form(request: Request, stored: Stored) -> Form:
+    """The form that the request prefers (RFC 9110 §12.5.3)."""
+    chosen = coding.negotiate(request.headers.get("accept-encoding"), stored.bodies)
+    headers = coding.coded_headers(stored.entry.headers, chosen, coded=stored.is_coded)
+    tag = stored.entry.etag
+    entry = replace(
+        stored.entry,
+        headers=headers.without(("content-length",)),
+        etag=coding.own_tag(tag, chosen) if tag else None,
+    )
+    length = stored.bodies[chosen].length if chosen in stored.bodies else stored.length
+    return Form(stored, chosen, entry, length)
+
+
+def without_content(request: Request, shown: Form, age: float, member: str) -> Reply | None:
+    """The answer out of the store, where its head is all of it: 304, 416 and those to HEAD."""
+    if validation.not_modified(request, shown.entry):
+        headers = validation.not_modified_headers(_served(shown, age, member))
+        return Reply(304, headers, b"", None, _outcome(member))
+    part = ranges.select(request, shown.entry, shown.length)
+    if isinstance(part, ranges.NotSatisfiable):
+        line = ("Content-Range", part.content_range)
+        return problem(416, "The range lies outside of the content.", member, line)
+    if request.method == "HEAD":
+        return Reply(shown.entry.status, _served(shown, age, member), b"", shown.length, _outcome(member))
+    return None
+
+
+def with_content(
+    request: Request, shown: Form, age: float, member: str, content: bytes | Parts, plain: Page | None
+) -> Reply:
+    """The answer out of the store, whole or in part. `plain`: where it came from, when it is a plain hit."""
+    headers, outcome = _served(shown, age, member), _outcome(member)
+    part = ranges.select(request, shown.entry, shown.length)
+    if isinstance(part, ranges.Slice):
+        return _partial(headers, content, part, outcome)
+    return Reply(shown.entry.status, headers, content, shown.length, outcome, plain, shown.stored)
+
+
+def _served(shown: Form, age: float, member: str) -> Headers:
+    return _passed(status.served_headers(shown.entry, age), member)
+
+
+def _partial(headers: Headers, content: bytes | Parts, part: ranges.Slice, outcome: str) -> Reply:
+    headers = headers.extended((("Content-Range", part.content_range),))
+    size = part.last - part.first + 1
+    if isinstance(content, bytes):
+        return Reply(206, headers, content[part.first : part.last + 1], size, outcome)
+    return Reply(206, headers, _sliced(content, part), size, outcome)
+
+
+async def _sliced(content: Parts, part: ranges.Slice) -> AsyncGenerator[bytes]:
+    at = 0
+    async with contextlib.aclosing(content):
+        async for data in content:
+            first, last = max(part.first - at, 0), min(part.last + 1 - at, len(data))
+            if first < last:
+                yield data[first:last]
+            at += len(data)
+            if at > part.last:
+                return
+
+
+# ---- out of the origin's answer
+
+
+def passing(
+    request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, now: float, policy: Policy, collapsed: bool
+) -> Reply:
+    """The origin's answer as it passes. A reply without content gives the place in that back."""
+    code = fetch.exchange.response.status
+    is_stored = fetch.entry is not None
+    member = status.cache_status(fwd=fwd, stored=is_stored, collapsed=collapsed, detail=fetch.refusal)
+    headers = _passed(_fetched(fetch, now if collapsed else None), member)
+    if _is_not_modified(request, fetch, policy):
+        place.leave()
+        return Reply(304, validation.not_modified_headers(headers), b"", None, _outcome(member))
+    if request.method == "HEAD" or code in _NO_CONTENT:
+        place.leave()
+        return Reply(code, headers, b"", fetch.length, _outcome(member))
+    return Reply(code, headers, place, fetch.length, _outcome(member))
+
+
+def _fetched(fetch: Fetch, now: float | None) -> Headers:
+    """The fields of the answer; as old as it is now, for those who did not ask for it themselves."""
+    headers = fields.end_to_end(fetch.exchange.response.headers).without(("content-length",))
+    if "date" not in headers:
+        headers = headers.extended((("Date", fields.format_date(fetch.exchange.response_time)),))
+    if fetch.entry is None:
+        return headers
+    headers = coding.coded_headers(headers, "identity", coded=fetch.is_coded)
+    return headers if now is None else headers.replaced("Age", str(int(freshness.age(fetch.entry, now))))
+
+
+def _is_not_modified(request: Request, fetch: Fetch, policy: Policy) -> bool:
+    """Whether a whole answer, asked for without the client's conditions, makes its condition false."""
+    if fetch.exchange.response.status != 200 or request.method not in ("GET", "HEAD"):
+        return False
+    return validation.not_modified(request, fetch.entry or storing.entry(fetch.exchange, policy))
+
+
+# ---- our own
+
+
+def problem(code: int, detail: str, member: str, *more: tuple[str, str]) -> Reply:
+    """An error of our own."""
+    content = problems.document(code, detail)
+    return Reply(code, _passed(problems.headers(*more), member), content, len(content), _outcome(member))
+
+
+def failure(error: OriginError, fwd: Fwd) -> Reply:
+    """Nothing stored stands in for an origin that gave no answer."""
+    code = 504 if isinstance(error, OriginTimeout) else 502
+    member = status.cache_status(fwd=fwd, detail=error.kind)
+    return problem(code, str(error), member, ("Retry-After", "1"))
+
+
+def unsatisfiable(fwd: Fwd) -> Reply:
+    """The client wants no other than a stored answer (RFC 9111 §5.2.1.7)."""
+    member = status.cache_status(fwd=fwd, detail="only-if-cached")
+    return problem(504, "No stored response may answer this request.", member)
+
+
+def last_hop(request: Request) -> Reply:
+    """Max-Forwards has it that we answer (RFC 9110 §7.6.2): OPTIONS, though not TRACE."""
+    member = status.cache_status(detail="max-forwards")
+    if request.method == "TRACE":
+        return problem(405, "TRACE is not answered here.", member, _ALLOWED)
+    return Reply(204, _passed(Headers((_ALLOWED,)), member), b"", None, _outcome(member))

@@ -1,0 +1,43 @@
+"""A request that what is stored does not answer, on its way to the origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from httpcache import reuse
+from httpcache.reuse import Fwd
+from store.stored import key_of_request
+
+if TYPE_CHECKING:
+    from httpcache.messages import Entry, Request
+    from store.levels import View
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and what was seen of the store before."""
+
+    request: Request
+    view: View
+    fwd: Fwd
+    entry: Entry | None = None
+    """What may serve, once it is validated or should the origin fail."""
+    may_look_again: bool = True
+    """Whether the store may be asked once more, should another process have answered meanwhile."""
+
+    @property
+    def name(self) -> str:
+        """What is the same for all whom one answer may serve."""
+        return key_of_request(self.request.target, self.view.page.stored, self.request.headers)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one answer may serve all who ask now: not those who want it newly made, or a part of it."""
+        request = self.request
+        is_for_all = self.fwd in (Fwd.MISS, Fwd.VARY_MISS, Fwd.STALE)
+        if request.method != "GET" or self.view.uncacheable or not is_for_all:
+            return False
+        if "range" in request.headers and not (self.entry is not None and self.entry.has_validator):
+            return False
+        return "no-store" not in reuse.request_directives(request)

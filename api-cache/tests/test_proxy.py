@@ -1,0 +1,82 @@
+"""Stories for which a fault has to happen at one certain moment, so that Redis and the origin are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+from app import create_proxy
+from config import Config
+from httpcache import storing
+from httpcache.messages import Exchange, Headers, Policy, Request, Response
+from observability.counters import Counters
+from store.breaker import StoreUnavailable
+from store.memory import Memory, Page
+from store.stored import Body, Stored, target_hash
+
+NOW = 1000.0
+OLD, NEW = b"the old content", b"the new content"
+
+
+class LostStore:
+    """A Redis that has just gone away."""
+
+    async def find(self, _):
+        raise StoreUnavailable
+
+    async def lock(self, _):
+        raise StoreUnavailable
+
+
+@dataclass
+class Answer:
+    """As origin.answer's."""
+
+    response: Response
+    content: bytes
+    length: int | None = None
+
+    async def parts(self):
+        yield self.content
+
+    def close(self):
+        pass
+
+    def closed_on_failure(self):
+        return contextlib.nullcontext()
+
+
+@dataclass
+class TaggedOrigin:
+    """Confirms what has its tag, and sends the new content otherwise."""
+
+    asked: list[str | None] = field(default_factory=list)
+
+    async def send(self, request, _):
+        condition = request.headers.get("if-none-match")
+        self.asked.append(condition)
+        code, content = (304, b"") if condition == '"v"' else (200, NEW)
+        return Answer(Response(code, Headers((("ETag", '"v"'),))), content)
+
+
+def stale_entry() -> Stored:
+    headers = Headers((("ETag", '"v"'), ("Cache-Control", "max-age=1, must-revalidate")))
+    exchange = Exchange(Request("GET", "/x", Headers()), Response(200, headers), NOW - 10, NOW - 10)
+    return Stored("id", storing.entry(exchange, Policy()), len(OLD), {"identity": Body(len(OLD), (0,))})
+
+
+def test_what_only_memory_holds_any_more_is_fetched_anew():
+    """Redis goes away after a stale entry was seen in memory, and before the origin confirms it."""
+
+    async def story():
+        memory, origin = Memory(2**20), TaggedOrigin()
+        memory.vouch(float("inf"))
+        memory.put(target_hash("/x"), Page("/x", (stale_entry(),)), memory.begin())
+        counters = Counters(Counters.allocate(1), 0)
+        proxy = create_proxy(Config(redis_password="-"), LostStore(), memory, origin, counters, lambda: NOW)
+        reply = await proxy.respond(Request("GET", "/x", Headers()))
+        assert (reply.status, origin.asked) == (200, [None])
+        assert b"".join([part async for part in reply.content]) == NEW
+
+    asyncio.run(story())
