@@ -18,6 +18,7 @@ from store.stored import names_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from httpcache.messages import Entry
     from replies import Reply
 
 DECIDING = frozenset(
@@ -59,24 +60,27 @@ class Hits:
             return
         if len(page.prepared) >= MAX_PREPARED:
             page.prepared.clear()
-        if not page.selecting:
-            names = names_of(page.stored).union(
-                ("accept-encoding",) if any(it.is_coded for it in page.stored) else ()
-            )
-            page.selecting = tuple(sorted(name.encode("latin-1") for name in names))
-        entry = stored.entry
-        *lines, ours = (line for line in reply.headers if line[0].lower() not in _PER_ANSWER)
-        assert ours[0] == "Cache-Status"  # noqa: S101  # replies.py adds it last
-        head = b"".join(
-            b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1")) for name, value in lines
-        )
-        page.prepared[_selecting(page, fields)] = Prepared(
-            status=reply.status,
-            head=status_line(reply.status) + head + b"Content-Length: %d\r\n" % len(reply.content),
-            body=reply.content,
-            made=entry.response_time - entry.initial_age,
-            lifetime=entry.lifetime,
-        )
+        page.selecting = page.selecting or _names_selecting(page)
+        page.prepared[_selecting(page, fields)] = _prepared(reply, reply.content, stored.entry)
+
+
+def _prepared(reply: Reply, body: bytes, entry: Entry) -> Prepared:
+    *lines, ours = (line for line in reply.headers if line[0].lower() not in _PER_ANSWER)
+    assert ours[0] == "Cache-Status"  # noqa: S101  # replies.py adds it last
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+    return Prepared(
+        status=reply.status,
+        head=status_line(reply.status) + head + b"Content-Length: %d\r\n" % len(body),
+        body=body,
+        made=entry.response_time - entry.initial_age,
+        lifetime=entry.lifetime,
+    )
+
+
+def _names_selecting(page: Page) -> tuple[bytes, ...]:
+    """The request fields by which one of the page's entries, and its coding, is chosen."""
+    coded = ("accept-encoding",) if any(each.is_coded for each in page.stored) else ()
+    return tuple(sorted(name.encode("latin-1") for name in names_of(page.stored).union(coded)))
 
 
 def _selecting(page: Page, fields: dict[bytes, bytes]) -> tuple[bytes | None, ...]:

@@ -8,4 +8,5 @@
 - `links`    connections to Redis
 - `breaker`  how long Redis is waited for, and left alone
 - `memory`   what this process lately read
+- `levels`   both levels as one
 """

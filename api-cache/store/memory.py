@@ -1,6 +1,6 @@
 """The memory level: what this process lately read from Redis, in at most so many bytes.
 
-It holds nothing that Redis does not, and only while the watch on Redis (store.py) tells of every change:
+It holds nothing that Redis does not, and only while the watch on Redis (watch.py) tells of every change:
 then a change made anywhere is seen here at once. All of it belongs to the event loop's thread; nothing
 here waits or locks.
 """

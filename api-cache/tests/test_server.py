@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -218,61 +219,61 @@ def test_a_client_that_leaves_ends_what_only_it_wanted(cache, origin):
     assert ended.wait(10)
 
 
-def test_an_answer_that_a_refusal_replaces_is_given_up(own_valkey, make_cache):
+@dataclass
+class EndlessOrigin:
+    """Answers one request, at once and without end."""
+
+    listener: socket.socket
+    answering: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def port(self):
+        return str(self.listener.getsockname()[1])
+
+    def run(self):
+        connection, _ = self.listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self.answering.set()
+            try:
+                while True:
+                    connection.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+            except OSError:
+                self.ended.set()
+
+
+@pytest.fixture
+def endless_origin():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        origin = EndlessOrigin(listener)
+        threading.Thread(target=origin.run, daemon=True).start()
+        yield origin
+
+
+def test_an_answer_that_a_refusal_replaces_is_given_up(own_valkey, make_cache, endless_origin):
     """The origin answers early; while Redis hears of the invalidation, the content grows too large."""
-    answering, ended = threading.Event(), threading.Event()
-
-    def answer_early(listener):
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            answering.set()
-            try:
-                while True:
-                    connection.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
-            except OSError:
-                ended.set()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=answer_early, args=(listener,), daemon=True).start()
-        port = str(listener.getsockname()[1])
-        cache = make_cache(redis=own_valkey, CACHE_MAX_REQUEST_BYTES="1000", BACKEND_PORT=port)
-        own_valkey.process.pause()
-        with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
-            sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-            assert answering.wait(10)
-            sock.sendall(b"800\r\n" + b"b" * 0x800 + b"\r\n0\r\n\r\n")
-            assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
-            assert ended.wait(10)
-        own_valkey.process.resume()
+    cache = make_cache(redis=own_valkey, CACHE_MAX_REQUEST_BYTES="1000", BACKEND_PORT=endless_origin.port)
+    own_valkey.process.pause()
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        assert endless_origin.answering.wait(10)
+        sock.sendall(b"800\r\n" + b"b" * 0x800 + b"\r\n0\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
+        assert endless_origin.ended.wait(10)
+    own_valkey.process.resume()
 
 
-def test_an_answer_whose_client_leaves_before_its_head_is_given_up(own_valkey, make_cache):
+def test_an_answer_whose_client_leaves_before_its_head_is_given_up(own_valkey, make_cache, endless_origin):
     """The origin has answered, and Redis is still to hear of the invalidation."""
-    answering, ended = threading.Event(), threading.Event()
-
-    def answer_endlessly(listener):
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            answering.set()
-            try:
-                while True:
-                    connection.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
-            except OSError:
-                ended.set()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=answer_endlessly, args=(listener,), daemon=True).start()
-        cache = make_cache(redis=own_valkey, BACKEND_PORT=str(listener.getsockname()[1]))
-        own_valkey.process.pause()
-        with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
-            sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert answering.wait(10)
-        assert ended.wait(10)
-        own_valkey.process.resume()
+    cache = make_cache(redis=own_valkey, BACKEND_PORT=endless_origin.port)
+    own_valkey.process.pause()
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert endless_origin.answering.wait(10)
+    assert endless_origin.ended.wait(10)
+    own_valkey.process.resume()
 
 
 def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
