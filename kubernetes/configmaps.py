@@ -12,7 +12,7 @@ SERVICES = ["api-rest", "api-cache"]
 # Manifest: the ConfigMaps in it, and the files that each holds.
 FILES = {
     "postgres-files.yaml": {
-        "postgres-scripts": ["postgres/init-script.sh", "postgres/*.sql"],
+        "postgres-scripts": ["postgres/init-script.sh", "postgres/serve", "postgres/*.sql"],
         # By itself: `kubectl apply` writes the whole object into an annotation, which ends at 256 KiB.
         "postgres-sample": ["postgres/air_quality_measurements.csv"],
     },

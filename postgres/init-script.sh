@@ -37,4 +37,11 @@
     --username "$POSTGRES_USER" --no-password --dbname "${POSTGRES_DB:-$POSTGRES_USER}" \
     "${files[@]}" \
     <"${POSTGRES_CSV:-$folder/air_quality_measurements.csv}"
+
+  # Under the image: the marker by which `serve` would begin anew. In this order, also on the disk.
+  if [[ -n ${PGDATA:-} && ${1:-} != --role-only ]]; then
+    sync --file-system "$PGDATA"
+    rm --force "$PGDATA.unfinished"
+    sync "${PGDATA%/*}"
+  fi
 )

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 from kubernetes.configmaps import environment, variables_of
-from tests.delivery.manifests import ROOT, Manifest, compose
+from tests.delivery.manifests import ROOT, Manifest, compose, load, workloads
 
 PASSWORDS = ["POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "REDIS_PASSWORD"]
 SERVICES: dict[str, Manifest] = compose()["services"]
@@ -116,6 +116,13 @@ def test_only_the_cache_reaches_the_outside() -> None:
         name for name, network in compose()["networks"].items() if network and network.get("internal")
     }
     assert {name for name in STACK if not set(SERVICES[name]["networks"]) <= internal} == {"api-cache"}
+
+
+@pytest.mark.parametrize("store", ["postgres", "redis"])
+def test_a_store_starts_as_in_kubernetes(store: str) -> None:
+    (container,) = next(found for found in workloads(load()) if found.name == store).spec["containers"]
+    assert SERVICES[store]["command"] == container["command"]
+    assert container["command"][0].endswith("/serve")
 
 
 @pytest.mark.parametrize("service", ["api-rest", "api-cache"])

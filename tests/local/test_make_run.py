@@ -13,7 +13,7 @@ import pytest
 import requests
 from local.folder import credentials
 from local.processes import wait_until
-from tests.local.checkout import ROOT, Checkout, Run
+from tests.local.checkout import ROOT, SECONDS_TO_START, Checkout, Run
 from tests.local.conftest import USERS
 
 # Where each child of `make run` works, and what its user calls it.
@@ -176,6 +176,30 @@ def test_ctrl_c_while_it_starts(new_checkout: Callable[[str], Checkout]) -> None
     assert run.leaves_nothing(), run.processes()
     assert "Traceback" not in run.output
     run.__exit__()
+
+
+def test_a_first_start_that_was_killed_begins_anew(new_checkout: Callable[[str], Checkout]) -> None:
+    checkout = new_checkout(USERS[0])
+    csv = checkout.folder / "slow.csv"
+    os.mkfifo(csv)
+    run = checkout.run(POSTGRES_CSV=str(csv))
+    try:
+        assert wait_until(lambda: is_read(csv), timeout=SECONDS_TO_START), run.output
+        by_sigkill_of_the_supervisor(run)
+        assert run.leaves_nothing(), run.processes()
+    finally:
+        run.__exit__()
+    with checkout.run() as again:
+        assert len(get(f"{again.url}/air_quality")) > 1000
+
+
+def is_read(fifo: Path) -> bool:
+    """Whether somebody waits for what is written there."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])  # noqa: S104

@@ -21,6 +21,7 @@ PASSWORDS = {
 }
 SETTINGS = PASSWORDS | {"CACHE_TTL": str(TTL), "CACHE_CONTROL_MAX_AGE": str(TTL)}
 COMPOSE_ALONE = {
+    "test_first_start.py",
     "test_monitoring.py",
     "test_monitoring_pods.py",
     "test_pods.py",
