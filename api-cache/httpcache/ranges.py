@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from . import fields
 
 if TYPE_CHECKING:
-    from .messages import Entry, Headers, Request
+    from .messages import Entry, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,6 @@ class Slice:
     def content_range(self) -> str:
         """The value of Content-Range (§14.4)."""
         return f"bytes {self.first}-{self.last}/{self.length}"
-
-    def headers(self, headers: Headers) -> Headers:
-        """The fields of the 206, from those of the 200."""
-        size = str(self.last - self.first + 1)
-        return headers.replaced("Content-Length", size).replaced("Content-Range", self.content_range)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,6 @@ class Channel(asyncio.Protocol):
         else:
             self._exchange.feed(data)
 
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
         self._writable.set()

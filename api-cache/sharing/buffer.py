@@ -106,11 +106,6 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         """Whether a new reader would find the beginning, and may hope for the end."""
         return self._first == 0 and self._error is None
 
-    @property
-    def has_readers(self) -> bool:
-        """Whether anybody reads, now."""
-        return bool(self._readers)
-
     def reader(self) -> Reader | None:
         """A place at the beginning; None when that has been dropped."""
         if self._first:
