@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import os
 from pathlib import Path
 
@@ -41,18 +43,21 @@ def cache(valkey, origin, log):
 @pytest.fixture
 def make_cache(origin, valkey, tmp_path):
     """More caches, with settings of their own."""
-    started = []
+    with starting(tmp_path, valkey, origin) as make:
+        yield make
 
-    def make(*, redis=valkey, **more) -> ApiCache:
-        output = tmp_path / f"cache-{len(started)}.log"
-        service = ApiCache(settings(redis, origin, **more), output=output)
-        service.start()
-        started.append(service)
-        return service
 
-    yield make
-    for service in started:
-        service.stop()
+@contextlib.contextmanager
+def starting(folder, valkey, origin):
+    """Starts caches, each with settings of its own and perhaps another Redis, and stops them at the end."""
+    with contextlib.ExitStack() as started:
+        numbers = itertools.count()
+
+        def make(*, redis=valkey, **more) -> ApiCache:
+            output = folder / f"cache-{next(numbers)}.log"
+            return started.enter_context(ApiCache(settings(redis, origin, **more), output=output))
+
+        yield make
 
 
 @pytest.fixture

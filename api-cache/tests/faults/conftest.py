@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 from local.processes import Process, free_port
-from local.services import ApiCache
 from local.valkey import Valkey
 
+from tests.conftest import PASSWORD, starting
 from tests.faults import load
-
-PASSWORD = "a test's"
 
 
 class OriginProcess:
@@ -61,23 +59,8 @@ def valkey(tmp_path):
 
 @pytest.fixture
 def make_cache(origin, valkey, tmp_path):
-    started = []
-
-    def make(**settings: str) -> ApiCache:
-        environ = {
-            **valkey.environ,
-            "BACKEND_HOST": "127.0.0.1",
-            "BACKEND_PORT": str(origin.port),
-            **settings,
-        }
-        service = ApiCache(environ, output=tmp_path / f"cache-{len(started)}.log")
-        service.start()
-        started.append(service)
-        return service
-
-    yield make
-    for service in started:
-        service.stop()
+    with starting(tmp_path, valkey, origin) as make:
+        yield make
 
 
 @pytest.fixture
