@@ -96,7 +96,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         content = await self.levels.content(view, shown.stored, shown.coding, shown.length)
         if content is None:
             return None
-        return replies.with_content(request, shown, decision.age, member, content, plain)
+        return replies.with_content(shown, decision.age, member, content, plain)
 
     async def _serve_validated(self, question: Question, found: Validated, *, own: bool) -> Reply | None:
         entry = found.stored.entry

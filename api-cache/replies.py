@@ -64,6 +64,8 @@ class Form:
     entry: Entry
     """With the fields and the tag that are true of this coding."""
     length: int
+    part: ranges.Slice | ranges.NotSatisfiable | None
+    """What of it is asked for; None means all."""
 
 
 def form(request: Request, stored: Stored) -> Form:
@@ -77,7 +79,7 @@ def form(request: Request, stored: Stored) -> Form:
         etag=coding.own_tag(tag, chosen) if tag else None,
     )
     length = stored.bodies[chosen].length if chosen in stored.bodies else stored.length
-    return Form(stored, chosen, entry, length)
+    return Form(stored, chosen, entry, length, ranges.select(request, entry, length))
 
 
 def without_content(request: Request, shown: Form, age: float, member: str) -> Reply | None:
@@ -85,23 +87,19 @@ def without_content(request: Request, shown: Form, age: float, member: str) -> R
     if validation.not_modified(request, shown.entry):
         headers = validation.not_modified_headers(_served(shown, age, member))
         return Reply(304, headers, b"", None, _outcome(member))
-    part = ranges.select(request, shown.entry, shown.length)
-    if isinstance(part, ranges.NotSatisfiable):
-        line = ("Content-Range", part.content_range)
+    if isinstance(shown.part, ranges.NotSatisfiable):
+        line = ("Content-Range", shown.part.content_range)
         return problem(416, "The range lies outside of the content.", member, line)
     if request.method == "HEAD":
         return Reply(shown.entry.status, _served(shown, age, member), b"", shown.length, _outcome(member))
     return None
 
 
-def with_content(
-    request: Request, shown: Form, age: float, member: str, content: bytes | Parts, plain: Page | None
-) -> Reply:
+def with_content(shown: Form, age: float, member: str, content: bytes | Parts, plain: Page | None) -> Reply:
     """The answer out of the store, whole or in part. `plain`: where it came from, when it is a plain hit."""
     headers, outcome = _served(shown, age, member), _outcome(member)
-    part = ranges.select(request, shown.entry, shown.length)
-    if isinstance(part, ranges.Slice):
-        return _partial(headers, content, part, outcome)
+    if isinstance(shown.part, ranges.Slice):
+        return _partial(headers, content, shown.part, outcome)
     return Reply(shown.entry.status, headers, content, shown.length, outcome, plain, shown.stored)
 
 
