@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from httpcache.messages import Headers, Response
 from .errors import OriginBroken, OriginError, OriginTimeout, OriginUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from .channel import Channel
 
@@ -43,8 +44,11 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         self._until_eof = False
         self._error: OriginError | None = None
         self._changed = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
+        """Sends the request's content, also while the answer comes in already."""
         self.started = False
-        self.sent = True
+        self.owing_since: float | None = 0.0
+        """Since when it is the origin's turn; None while the client's content is waited for."""
         self.response = Response(0, Headers())
         self.length: int | None = None
 
@@ -63,9 +67,10 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
             )
         self._changed.set()
 
-    def eof(self) -> None:
+    def eof(self, *, in_order: bool) -> None:
+        """The connection has ended; a reset is no end of content that only an end delimits (RFC 9112 §8)."""
         if not self._complete and self._error is None:
-            if self._head_done and self._until_eof:
+            if self._head_done and self._until_eof and in_order:
                 self._complete = True
             elif self._head_done:
                 self._error = OriginBroken("The origin's answer ended before its end.")
@@ -161,11 +166,34 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
 
     async def _wait(self) -> None:
         self._changed.clear()
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._changed.wait()
-        except TimeoutError:
-            raise OriginTimeout(f"The origin was silent for {self._timeout:g} seconds.") from None
+        begun = time.monotonic()
+        while (left := self._patience_left(begun)) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+                    return
+        raise OriginTimeout(f"The origin was silent for {self._timeout:g} seconds.")
+
+    def _patience_left(self, begun: float) -> float:
+        """For how long the origin may still be silent, having been so since `begun`, on its turn."""
+        if self.owing_since is None:
+            return self._timeout
+        return max(begun, self.owing_since) + self._timeout - time.monotonic()
+
+    def send(self, content: Coroutine[None, None, None]) -> None:
+        """Send the request's content from now on, for as long as the answer lasts."""
+        self._sending = asyncio.create_task(content)
+        self._sending.add_done_callback(self._sent)
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        error = None if sending.cancelled() else sending.exception()
+        if isinstance(error, OriginError):
+            self._fail(error)
+            self._changed.set()
+
+    def _is_sent(self) -> bool:
+        task = self._sending
+        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
 
     @contextlib.contextmanager
     def closed_on_failure(self) -> Iterator[None]:
@@ -179,7 +207,10 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
     def close(self) -> None:
         """Give the connection back when the exchange is over in good order; else end it."""
         self._channel.end()
-        if self._complete and self._reusable and self.sent and not self._parts:
+        is_sent = self._is_sent()
+        if self._sending is not None:
+            self._sending.cancel()
+        if self._complete and self._reusable and is_sent and not self._parts:
             self._release(self._channel)
         else:
             self._channel.close()

@@ -35,12 +35,12 @@ class Channel(asyncio.Protocol):
         else:
             self._exchange.feed(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._writable.set()
         self._closed(self)
         if self._exchange is not None:
-            self._exchange.eof()
+            self._exchange.eof(in_order=exc is None)
 
     def pause_writing(self) -> None:
         self._writable.clear()

@@ -9,7 +9,7 @@ is as strict as it is with clients. tests/test_cache.py and tests/test_origin.py
 
 from __future__ import annotations
 
-import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,29 +82,14 @@ class Origin:
         channel.begin(answer)
         with answer.closed_on_failure():
             await channel.write(_head(request, self.authority, content))
-            await (answer.head() if content is None else _head_while_sending(channel, answer, content))
+            if content is not None:
+                # An answer may come before all of it is sent: a refusal, or from an origin that answers while
+                # it reads.
+                answer.send(_send_content(channel, answer, content))
+            await answer.head()
 
     def close(self) -> None:
         self.pool.close()
-
-
-async def _head_while_sending(channel: Channel, answer: Answer, content: Content) -> None:
-    """An answer may come before all of the content is sent, such as a refusal."""
-    answer.sent = False
-    sending = asyncio.ensure_future(_send_content(channel, answer, content))
-    waiting = asyncio.ensure_future(answer.head())
-    try:
-        await asyncio.wait((sending, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done() and sending.exception() is not None:
-            sending.result()
-        await waiting
-    finally:
-        for task in (sending, waiting):
-            task.cancel()
-        await asyncio.wait((sending, waiting))
-        for task in (sending, waiting):
-            if not task.cancelled():
-                task.exception()
 
 
 def _head(request: Request, authority: str, content: Content | None) -> bytes:
@@ -121,8 +106,11 @@ def _head(request: Request, authority: str, content: Content | None) -> bytes:
 
 
 async def _send_content(channel: Channel, answer: Answer, content: Content) -> None:
+    answer.owing_since = None
     async for part in content.parts:
+        answer.owing_since = time.monotonic()
         await channel.write(part if content.length is not None else b"%x\r\n%b\r\n" % (len(part), part))
+        answer.owing_since = None
+    answer.owing_since = time.monotonic()
     if content.length is None:
         await channel.write(b"0\r\n\r\n")
-    answer.sent = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .application import Fields
     from .wire import Wire
 
+MIN_CONTENT_RATE = 500
+"""Bytes of content a second that a client has to send on average, after its first `patience`. As long as one
+drips, it occupies the origin, which may have few threads."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
@@ -57,6 +61,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     _parts: deque[bytes] = field(default_factory=deque)
     _waiting_bytes: int = 0
     _received_bytes: int = 0
+    _waited: float = 0.0
+    """For how many seconds its content was waited for."""
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -92,7 +98,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         self.chunked = coding is not None
         length = fields.get(b"content-length")
         self.length = int(length) if length is not None else None
-        self.expects = fields.get(b"expect", b"").lower() == b"100-continue"
+        self.expects = self.version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
         if (self.length or 0) > max_bytes:
             raise _too_large(max_bytes)
         self.target = _origin_form(self.method, self.target)
@@ -128,7 +134,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     # ---- for who answers it
 
     async def content(self, wire: Wire, patience: float) -> AsyncIterator[bytes]:
-        """The parts of its content; no longer than `patience` seconds are waited for each.
+        """The parts of its content. No more than `patience` seconds are waited for each, and for no drip.
 
         Raises:
             ContentLost: they will not come to their end.
@@ -152,12 +158,15 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
 
     async def _more(self, patience: float) -> None:
         self._arrived.clear()
+        begun = time.monotonic()
+        left = patience + self._received_bytes / MIN_CONTENT_RATE - self._waited
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(min(patience, left)):
                 await self._arrived.wait()
         except TimeoutError:
             self.refusal = BadRequest(408, "The content did not come in time.")
             raise ClientGone(self.refusal.detail) from None
+        self._waited += time.monotonic() - begun
 
     def request(self, request_id: str) -> Request:
         """The request without what is only for this connection, which the origin does not get.

@@ -104,14 +104,30 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._receiver.take_no_more()  # nobody here speaks another protocol: the answer is HTTP
+        except httptools.HttpParserUpgrade as upgrade:
+            self._pass_over_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, BadRequest):
                 raise error.__context__ from None
             raise BadRequest(400, "The request cannot be read.") from error
         except httptools.HttpParserError as error:
             raise BadRequest(400, "The request is not valid HTTP/1.1.") from error
+
+    def _pass_over_upgrade(self, rest: bytes) -> None:
+        """Nobody here speaks another protocol: the answer is HTTP, and the last.
+
+        What follows the head is still the request's content, though llhttp takes it for the other protocol's.
+        """
+        incoming = self.reading
+        if incoming is None:
+            self._receiver.take_no_more()
+            return
+        incoming.keep_alive = False
+        framing = (
+            b"Transfer-Encoding: chunked" if incoming.chunked else b"Content-Length: %d" % incoming.length
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self._parse(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing + rest)
 
     # ---- called by llhttp
 
@@ -137,6 +153,8 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
             self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.reading is not None:
+            return  # the stand-in for the head of a request with Upgrade
         parser = self._parser
         fields = {name.lower(): value for name, value in self._lines}
         if self._is_hit(fields):
@@ -180,6 +198,8 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
             self._receiver.pause_reading()
 
     def on_message_complete(self) -> None:
+        if self.reading is not None and self.reading.has_content and self._parser.should_upgrade():
+            return  # its content is still to come
         incoming, self.reading = self.reading, None
         target, self.target = self.target, b""
         hit, self._hit = self._hit, None

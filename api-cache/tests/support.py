@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -44,6 +45,10 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
+
+    def reset(self) -> None:
+        """Have the connection end by a reset as soon as it is closed."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def answer(body: bytes = b"", *lines: str, status: int = 200) -> bytes:
