@@ -88,8 +88,18 @@ def own_tag(tag: str, coding: str) -> str:
 
 
 def origin_tags(value: str) -> str:
-    """A condition's entity tags as the origin knows them."""
-    return _OUR_SUFFIX.sub('"', value)
+    """A condition's entity tags; beside each that may be one of ours, the origin's that we made it of."""
+    if not _OUR_SUFFIX.search(value):
+        return value
+    tags = [each for tag in fields.entity_tags(value) for each in (tag, _OUR_SUFFIX.sub('"', tag))]
+    return ", ".join(dict.fromkeys(tags)) or value
+
+
+def known_tag(tag: str, condition: str) -> str:
+    """The origin's tag as the client knows it, who asked with this If-None-Match (RFC 9111 §4.3.4)."""
+    known = fields.entity_tags(condition)
+    ours = [own_tag(tag, coding) for coding in ("identity", *CODINGS)]
+    return next((each for own in ours for each in known if fields.weak_match(own, each)), tag)
 
 
 def coded_headers(headers: Headers, coding: str, *, coded: bool) -> Headers:

@@ -47,11 +47,12 @@ class Keeper:
         pairs = [(each, self._freshened(each, entry, exchange)) for each in view.page.stored]
         page = Page(view.page.target, tuple(after for _, after in pairs), view.page.bodies)
         self.levels.changed(view)
-        for before, after in pairs:
-            if after is not before:
-                await self._put_back(view, after, exchange)
-        stored = next(after for before, after in pairs if before.entry is entry)
-        return Validated(replace(view, page=page), stored)
+        refusals = [
+            await self._put_back(view, after, exchange) if after is not before else None
+            for before, after in pairs
+        ]
+        number = next(number for number, (before, _) in enumerate(pairs) if before.entry is entry)
+        return Validated(replace(view, page=page), page.stored[number], refusals[number])
 
     def _freshened(self, stored: Stored, confirmed: Entry, exchange: Exchange) -> Stored:
         if stored.entry is not confirmed and not _has_same_tag(stored.entry, confirmed):
@@ -70,13 +71,15 @@ class Keeper:
             await self._put_back(view, replace(stored, entry=fresh), exchange)
         return fresh is not None
 
-    async def _put_back(self, view: View, stored: Stored, exchange: Exchange) -> None:
-        """Its new fields may forbid to keep it."""
+    async def _put_back(self, view: View, stored: Stored, exchange: Exchange) -> Refusal | None:
+        """Its new fields may forbid to keep it: then that is why."""
         request = replace(exchange.request, method="GET")
-        if self._refusal(replace(exchange, request=request, response=stored.entry.response)) is None:
+        refusal = self._refusal(replace(exchange, request=request, response=stored.entry.response))
+        if refusal is None:
             await self.levels.replace(view, stored, storing.retention(stored.entry, self.policy))
         else:
             await self.levels.drop([view.key])
+        return refusal
 
     def may_store(self, exchange: Exchange) -> bool:
         return self._refusal(exchange) is None

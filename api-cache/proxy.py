@@ -16,7 +16,7 @@ from origin.errors import OriginBroken, OriginError
 from origin.outgoing import outgoing
 from sharing.fetch import Fetch, Storing
 from sharing.flights import LookAgain, Validated
-from sharing.question import Question
+from sharing.question import MAX_LOOKS, Question
 from store.stored import select, target_hash
 
 if TYPE_CHECKING:
@@ -58,25 +58,24 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
 
     # ---- look up
 
-    async def _look_up(self, request: Request, *, again: bool = True) -> Reply:
+    async def _look_up(self, request: Request, *, looks: int = MAX_LOOKS) -> Reply:
         view = await self.levels.view(request.target)
         decision = reuse.decide(request, view.entries, self.clock(), self.policy)
         match decision:
             case Serve():
-                return await self._hit(request, view, decision)
+                return await self._hit(request, view, decision, looks)
             case Validate() | Forward():
-                return await self._ask(Question(request, view, decision.fwd, decision.entry, again))
+                return await self._ask(Question(request, view, decision.fwd, decision.entry, looks))
             case Unsatisfiable():
                 return replies.unsatisfiable(decision.fwd)
             case _:
                 assert_never(decision)
 
-    async def _hit(self, request: Request, view: View, decision: Serve) -> Reply:
+    async def _hit(self, request: Request, view: View, decision: Serve, looks: int) -> Reply:
         reply = await self._serve(request, view, decision)
-        if reply is None:  # its body is gone
-            self.levels.lost(view)
-            gone = replace(view, uncacheable=True)
-            return await self._ask(Question(request, gone, Fwd.MISS, may_look_again=False))
+        if reply is None:
+            left = await self.levels.lost(view, select(view.page.stored, decision.entry))
+            return await self._ask(Question(request, left, Fwd.MISS, looks=looks))
         if decision.revalidate:
             self._refresh(Question(request, view, Fwd.STALE, decision.entry))
         return reply
@@ -101,7 +100,10 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     async def _serve_validated(self, question: Question, found: Validated, *, own: bool) -> Reply | None:
         entry = found.stored.entry
         decision = Serve(entry, freshness.age(entry, self.clock()))
-        member = status.cache_status(fwd=question.fwd, fwd_status=304, stored=True, collapsed=not own)
+        refusal = found.refusal
+        member = status.cache_status(
+            fwd=question.fwd, fwd_status=304, stored=refusal is None, collapsed=not own, detail=refusal
+        )
         return await self._serve(question.request, found.view, decision, member)
 
     async def _serve_stale(self, question: Question, fwd_status: int | None = None) -> Reply | None:
@@ -171,12 +173,14 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         request = question.request
         if isinstance(outcome, Fetch) and not own and outcome.is_being_stored and not outcome.is_shareable:
             outcome = await self.flights.until_stored(outcome)
-        if isinstance(outcome, LookAgain) and question.may_look_again:
-            return await self._look_up(request, again=False)
         if isinstance(outcome, Validated) and (own or outcome.is_for(request)):
             reply = await self._serve_validated(question, outcome, own=own)
             if reply is not None:
                 return reply
+            await self.levels.lost(outcome.view, outcome.stored)
+            outcome = LookAgain()
+        if isinstance(outcome, LookAgain) and question.looks > 1:
+            return await self._look_up(request, looks=question.looks - 1)
         return await self._pass(question, outcome, own=own)
 
     async def _pass(self, question: Question, outcome: Outcome | None, *, own: bool) -> Reply:

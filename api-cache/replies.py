@@ -138,7 +138,10 @@ def passing(
     is_stored = fetch.entry is not None
     member = status.cache_status(fwd=fwd, stored=is_stored, collapsed=collapsed, detail=fetch.refusal)
     headers = _passed(_fetched(fetch, now if collapsed else None), member)
-    if _is_not_modified(request, fetch, policy):
+    is_not_modified = _is_not_modified(request, fetch, policy)
+    if is_not_modified or code == 304:
+        headers = _with_known_tag(headers, request)
+    if is_not_modified:
         place.leave()
         return Reply(304, validation.not_modified_headers(headers), b"", None, _outcome(member))
     if request.method == "HEAD" or code in _NO_CONTENT:
@@ -162,7 +165,18 @@ def _is_not_modified(request: Request, fetch: Fetch, policy: Policy) -> bool:
     """Whether a whole answer, asked for without the client's conditions, makes its condition false."""
     if fetch.exchange.response.status != 200 or request.method not in ("GET", "HEAD"):
         return False
+    tags = request.headers.get("if-none-match")
+    if fetch.is_coded and tags is not None:
+        headers = request.headers.replaced("If-None-Match", coding.origin_tags(tags))
+        request = replace(request, headers=headers)
     return validation.not_modified(request, fetch.entry or storing.entry(fetch.exchange, policy))
+
+
+def _with_known_tag(headers: Headers, request: Request) -> Headers:
+    tag, condition = headers.get("etag"), request.headers.get("if-none-match")
+    if tag is None or condition is None:
+        return headers
+    return headers.replaced("ETag", coding.known_tag(tag, condition))
 
 
 # ---- our own

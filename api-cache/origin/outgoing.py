@@ -23,7 +23,8 @@ _UNKEYED = frozenset(
 """Fields by which some origins change their answers though they are no part of the key. They stay here, as
 do all whose names begin with X-Forwarded."""
 _NEVER_SENT = ("host", "content-length", "expect")
-_WITH_TAGS = frozenset(("if-none-match", "if-match", "if-range"))
+_WITH_TAGS = frozenset(("if-none-match", "if-match"))
+"""Not If-Range: the origin must send no part of another representation than the client has one of."""
 
 
 def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = False) -> Request:

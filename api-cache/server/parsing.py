@@ -123,9 +123,8 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
             self._receiver.take_no_more()
             return
         incoming.keep_alive = False
-        framing = (
-            b"Transfer-Encoding: chunked" if incoming.chunked else b"Content-Length: %d" % incoming.length
-        )
+        length = b"Content-Length: %d" % (incoming.length or 0)
+        framing = b"Transfer-Encoding: chunked" if incoming.chunked else length
         self._parser = httptools.HttpRequestParser(self)
         self._parse(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing + rest)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from httpcache.messages import Request
+    from httpcache.storing import Refusal
     from observability.counters import Counters
     from store.levels import View
     from store.stored import Stored
@@ -29,10 +30,12 @@ class Validated:
 
     view: View
     stored: Stored
+    refusal: Refusal | None = None
+    """Why what it was freshened with forbids to keep it, and so to share it."""
 
     def is_for(self, request: Request) -> bool:
         """Whether it may be this request's answer, though another one asked."""
-        return variants.matches(self.stored.entry, request.headers)
+        return self.refusal is None and variants.matches(self.stored.entry, request.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from store.levels import View
 
 
+MAX_LOOKS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked, and what was seen of the store before."""
@@ -23,8 +26,8 @@ class Question:
     fwd: Fwd
     entry: Entry | None = None
     """What may serve, once it is validated or should the origin fail."""
-    may_look_again: bool = True
-    """Whether the store may be asked once more, should another process have answered meanwhile."""
+    looks: int = MAX_LOOKS
+    """How often the store may have been asked in all, should others have answered meanwhile."""
 
     @property
     def name(self) -> str:

@@ -139,7 +139,8 @@ class Levels:
             try:
                 block = await self._store.block(key, stored, source, number)
             except StoreUnavailable:
-                block = None
+                raise OriginError("The stored content cannot be had while it is sent.") from None
+        await self._forget(key, stored)
         raise OriginError("The stored content was lost while it was sent.")
 
     # ---- changes
@@ -157,9 +158,16 @@ class Levels:
         """To be called before Redis hears of a change: memory must not hold what it was."""
         self._memory.changed(view.key)
 
-    def lost(self, view: View) -> None:
-        """A body that memory says there is, is gone."""
-        self._memory.drop(view.key)
+    async def lost(self, view: View, stored: Stored) -> View:
+        """What is left of a target when the body of one of its entries is found to be gone."""
+        await self._forget(view.key, stored)
+        left = tuple(each for each in view.page.stored if each is not stored)
+        return replace(view, page=Page(view.page.target, left, view.page.bodies))
+
+    async def _forget(self, key: str, stored: Stored) -> None:
+        self._memory.drop(key)
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.forget(key, stored)
 
     async def drop(self, keys: Iterable[str]) -> None:
         """Forget targets. Whoever looks from now on finds nothing of them."""

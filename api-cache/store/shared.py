@@ -134,6 +134,10 @@ class Store:
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
         return bool(await self._run(layout.PUT, keys, *_let_go(key), generation, *entry, MAX_VARIANTS))
 
+    async def forget(self, key: str, stored: Stored) -> None:
+        """Take this very entry out, whose body is gone; what was stored since in its place stays."""
+        await self._try(("HDEL", layout.index(key), stored.field))
+
     async def mark_uncacheable(self, key: str) -> None:
         await self._try(("SET", layout.uncacheable(key), b"1", "PX", _milliseconds(PASS_SECONDS)))
 
