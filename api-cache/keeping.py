@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import coding
-from httpcache import storing, validation, variants
-from sharing.fetch import Storing
+from httpcache import fields, storing, validation, variants
+from sharing.fetch import Storing, Unstored
 from sharing.flights import Validated
 from store.memory import Page
 from store.stored import select
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from store.stored import Stored
 
 
+TOO_LARGE = "too-large"
+"""A reason beside httpcache's refusals, named as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keeper:
     """Keeps what the policy allows, and at most `max_object_bytes` of it for each answer."""
@@ -29,18 +33,33 @@ class Keeper:
     counters: Counters
     max_object_bytes: int
 
-    def storing(self, view: View, exchange: Exchange) -> Storing | Refusal | None:
-        """How the answer is stored, or why it is not; None when there is no Redis."""
-        refusal = self._refusal(exchange)
+    def storing(self, view: View, exchange: Exchange) -> Storing | str:
+        """How the answer is stored, or why not. Without Redis it is as good as stored while it passes."""
+        refusal = self._refusal(exchange) or self._excess(exchange)
         if refusal is not None:
-            self.counters.add(f"not_stored {refusal.value}")
+            self.counters.add(f"not_stored {refusal}")
             return refusal
-        if not view.storable:
-            return None
         entry = storing.entry(exchange, self.policy)
-        codec = coding.Compressor() if coding.compressible(exchange.response) else coding.Plain()
-        ttl = storing.retention(entry, self.policy)
-        return Storing(self.levels.writer(view), entry, ttl, codec, self.max_object_bytes)
+        is_coded = view.storable and coding.compressible(exchange.response)
+        return Storing(
+            writer=self.levels.writer(view) if view.storable else Unstored(),
+            entry=entry,
+            ttl=storing.retention(entry, self.policy),
+            codec=coding.Compressor() if is_coded else coding.Plain(),
+            max_bytes=self.max_object_bytes,
+            too_large=lambda: self._too_large(view),
+        )
+
+    def _excess(self, exchange: Exchange) -> str | None:
+        """TOO_LARGE, where the answer's length says so at once."""
+        response = exchange.response
+        length = fields.whole_number(response.headers.get("content-length")) or 0
+        is_too_large = length > self.max_object_bytes and not coding.compressible(response)
+        return TOO_LARGE if is_too_large else None
+
+    async def _too_large(self, view: View) -> None:
+        self.counters.add(f"not_stored {TOO_LARGE}")
+        await self.levels.mark_uncacheable(view)
 
     async def freshen(self, view: View, entry: Entry, exchange: Exchange) -> Validated:
         """A 304 updates all that it is about; other processes see it as soon as Redis does."""

@@ -16,6 +16,7 @@ from origin.errors import OriginBroken, OriginError
 from origin.outgoing import outgoing
 from sharing.fetch import Fetch, Storing
 from sharing.flights import LookAgain, Validated
+from sharing.pursuit import Pursuit
 from sharing.question import MAX_LOOKS, Question
 from store.stored import select, target_hash
 
@@ -223,9 +224,21 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         return None
 
     def _passing(self, request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, own: bool) -> Reply:
+        content = Pursuit(place, lambda: self._repeat(request, fetch)) if fetch.is_repeatable else place
         return replies.passing(
-            request, fwd, fetch, place, now=self.clock(), policy=self.policy, collapsed=not own
+            request, fwd, fetch, content, now=self.clock(), policy=self.policy, collapsed=not own
         )
+
+    async def _repeat(self, request: Request, fetch: Fetch) -> Reader:
+        """The same content once more, for a client that is slower than those with whom it shared it."""
+        exchange, answer = await self.exchanges.send(outgoing(request, shared=True))
+        place = Fetch(answer, exchange, None, self.budget, _nothing).reader()
+        assert place is not None  # noqa: S101  # nobody else knows of it
+        before, now = fetch.exchange.response, exchange.response
+        if (now.status, now.headers.get("etag")) != (before.status, before.headers.get("etag")):
+            place.leave()
+            raise OriginBroken("The content has changed while it was sent.")
+        return place
 
     # ---- fetch, validate
 

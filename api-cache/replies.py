@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from origin.errors import OriginError
     from sharing.buffer import Parts, Reader
     from sharing.fetch import Fetch
+    from sharing.pursuit import Pursuit
     from store.memory import Page
     from store.stored import Stored
 
@@ -131,12 +132,14 @@ async def _sliced(content: Parts, part: ranges.Slice) -> AsyncGenerator[bytes]:
 
 
 def passing(
-    request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, now: float, policy: Policy, collapsed: bool
-) -> Reply:
+    request: Request, fwd: Fwd, fetch: Fetch, place: Reader | Pursuit, *, now: float, policy: Policy,
+    collapsed: bool,
+) -> Reply:  # fmt: skip
     """The origin's answer as it passes. A reply without content gives the place in that back."""
     code = fetch.exchange.response.status
-    is_stored = fetch.entry is not None
-    member = status.cache_status(fwd=fwd, stored=is_stored, collapsed=collapsed, detail=fetch.refusal)
+    member = status.cache_status(
+        fwd=fwd, stored=fetch.is_to_be_stored, collapsed=collapsed, detail=fetch.refusal
+    )
     headers = _passed(_fetched(fetch, now if collapsed else None), member)
     is_not_modified = _is_not_modified(request, fetch, policy)
     if is_not_modified or code == 304:

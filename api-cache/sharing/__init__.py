@@ -4,4 +4,5 @@
 - `flights`   one question under way: a future within a process, a lock across them
 - `fetch`     its answer: read once, stored as it passes
 - `buffer`    the content, for readers of any pace, in bounded memory
+- `pursuit`   the content for one who cannot keep pace with the others
 """

@@ -31,6 +31,10 @@ class Budget:
         return True
 
 
+class Outrun(OriginError):  # says what is the case
+    """Others who read the same have gone too far ahead; what this reader would need next is dropped."""
+
+
 class Parts(Protocol):
     """Content to iterate over. Whoever gets it closes it, also when nothing of it was read."""
 
@@ -44,12 +48,14 @@ class Reader:
     No generator: one that is closed before its first step does nothing, and so would hold its place for ever.
     """
 
-    __slots__ = ("_buffer", "next")
+    __slots__ = ("_buffer", "is_outrun", "next", "read_bytes")
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self.next = 0
         """The number of its next part."""
+        self.read_bytes = 0
+        self.is_outrun = False
 
     def __aiter__(self) -> Self:
         return self
@@ -81,19 +87,29 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
     """The parts that some reader may still need.
 
     A buffer that keeps everything lets each reader take its time, and latecomers find the beginning. When the
-    budget is used up, or keeping is pointless, it goes on as a window that moves with its slowest reader;
-    once that has moved, there is no place for a latecomer any more.
+    budget is used up, or keeping is pointless, it goes on as a window; once that has moved, there is no place
+    for a latecomer any more. The window moves with the slowest reader; or, where readers can do without this
+    buffer (`may_outrun`), with the fastest, and whoever falls more than a window behind loses its place.
     """
 
-    def __init__(self, budget: Budget, *, keeps: bool, deserted: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        keeps: bool,
+        deserted: Callable[[], None] = lambda: None,
+        may_outrun: bool = False,
+    ) -> None:
         self._budget = budget
         self._keeps = keeps
+        self._may_outrun = may_outrun
         self._deserted = deserted
         """Called whenever the last reader has left."""
         self._kept_bytes = 0
         self._parts: list[bytes] = []
         self._first = 0
         self._held_bytes = 0
+        self._added_bytes = 0
         self._readers: set[Reader] = set()
         self._has_ended = False
         self._error: OriginError | None = None
@@ -116,7 +132,13 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         return reader
 
     async def part(self, reader: Reader) -> bytes | None:
-        """The reader's next part, or None at the end."""
+        """The reader's next part, or None at the end.
+
+        Raises:
+            Outrun: the reader has lost its place.
+        """
+        if reader.is_outrun:
+            raise Outrun("The others who share this answer are too far ahead.")
         while reader.next == self._first + len(self._parts):
             if self._error is not None:
                 raise self._error
@@ -125,7 +147,10 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
             await self.change()
         part = self._parts[reader.next - self._first]
         reader.next += 1
+        reader.read_bytes += len(part)
         self._forget()
+        if self._may_outrun and not self._keeps:
+            self._wake()
         return part
 
     def leave(self, reader: Reader) -> None:
@@ -145,12 +170,23 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         """The next part."""
         self._parts.append(part)
         self._held_bytes += len(part)
+        self._added_bytes += len(part)
         if self._keeps:
             if self._budget.take(len(part)):
                 self._kept_bytes += len(part)
             else:
                 self.keep_no_more()
+        elif self._may_outrun:
+            self._leave_behind()
         self._wake()
+
+    def _leave_behind(self) -> None:
+        """Take their place from those who are too far behind the fastest."""
+        far = max((reader.read_bytes for reader in self._readers), default=0) - WINDOW_BYTES
+        for reader in [reader for reader in self._readers if reader.read_bytes < far]:
+            reader.is_outrun = True
+            self._readers.remove(reader)
+        self._forget()
 
     def keep_no_more(self) -> None:
         """Go on as a window."""
@@ -165,17 +201,23 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         self._wake()
 
     async def room(self) -> None:
-        """Wait until the slowest reader is near enough.
+        """Wait until the reader that sets the pace is near enough.
 
         Raises:
             OriginError: there is none, and none comes.
         """
-        while not self._keeps and self._held_bytes > WINDOW_BYTES:
+        while not self._keeps and self._ahead_bytes() > WINDOW_BYTES:
             try:
                 async with asyncio.timeout(None if self._readers else NOBODY_SECONDS):
                     await self.change()
             except TimeoutError:
                 raise OriginError("Nobody reads any more.") from None
+
+    def _ahead_bytes(self) -> int:
+        """How far the source is ahead of the reader that sets the pace."""
+        if self._may_outrun and self._readers:
+            return self._added_bytes - max(reader.read_bytes for reader in self._readers)
+        return self._held_bytes
 
     async def begun(self) -> None:
         """Wait for the first part, or for an end without any.

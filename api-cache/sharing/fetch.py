@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import coding
-from httpcache import variants
-from httpcache.storing import Refusal
+from httpcache import fields, variants
 from origin.errors import OriginError
 
 from .buffer import Budget, Buffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from httpcache.messages import Entry, Exchange, Request
     from origin.answer import Answer
@@ -24,16 +23,36 @@ if TYPE_CHECKING:
     from .buffer import Reader
 
 
+class Unstored:
+    """Stands in for a Writer while Redis is away: within the same bound, what passes can still be shared."""
+
+    stores = failed = is_outdated = False
+
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+
+    async def write(self, parts: Mapping[str, bytes]) -> None:
+        self.size += sum(map(len, parts.values()))
+
+    async def commit(self, *_: object) -> None:
+        pass
+
+    async def abandon(self) -> None:
+        pass
+
+
 @dataclass(slots=True)
 class Storing:
     """How an answer is stored: by whom, as what, for how long."""
 
-    writer: Writer
+    writer: Writer | Unstored
     entry: Entry
     ttl: float
     codec: coding.Compressor | coding.Plain
     max_bytes: int
     """In Redis, in all codings together."""
+    too_large: Callable[[], Awaitable[None]]
+    """Called when there is more of it."""
 
 
 class Fetch:  # pylint: disable=too-many-instance-attributes
@@ -47,23 +66,29 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         self,
         answer: Answer,
         exchange: Exchange,
-        storing: Storing | Refusal | None,
+        storing: Storing | str | None,
         budget: Budget,
         done: Callable[[], None],
     ) -> None:
         self.exchange = exchange
         self.length = answer.length
-        self.refusal = storing if isinstance(storing, Refusal) else None
+        self.refusal = storing if isinstance(storing, str) else None
         """Why it is not stored."""
         self._answer = answer
         self._storing = storing if isinstance(storing, Storing) else None
         self.entry: Entry | None = self._storing.entry if self._storing else None
+        self.is_to_be_stored = self._storing is not None and self._storing.writer.stores
         self.is_coded = self._storing is not None and isinstance(self._storing.codec, coding.Compressor)
         self._done = done
-        self._buffer = Buffer(budget, keeps=self._storing is not None, deserted=self._deserted)
+        self._buffer = Buffer(
+            budget,
+            keeps=self._storing is not None,
+            deserted=self._deserted,
+            may_outrun=self.is_repeatable,
+        )
         self._size = 0
         self._is_committed = False
-        self._is_stored = False
+        self._is_outdated = False
         self._task = asyncio.create_task(self._pump())
 
     # ---- for clients
@@ -80,6 +105,14 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         return variants.matches(self.entry, request.headers)
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether a strong tag would tell that the same content came once more (RFC 9110 §8.8.1)."""
+        response = self.exchange.response
+        tag = fields.entity_tag(response.headers.get("etag"))
+        is_whole = self.exchange.request.method == "GET" and response.status == 200
+        return is_whole and tag is not None and not tag.startswith("W/")
+
+    @property
     def is_bodiless(self) -> bool:
         """Whether its head is all of it."""
         return self.length == 0 or self.exchange.response.status in (204, 304)
@@ -87,7 +120,7 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
     @property
     def is_being_stored(self) -> bool:
         """Whether it will be found in the store, if all goes well."""
-        return self._storing is not None
+        return self._storing is not None and self._storing.writer.stores
 
     async def begun(self) -> None:
         """Wait until some content is there; see Buffer."""
@@ -121,7 +154,7 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         finally:
             self._answer.close()
             self._buffer.end(error)
-            if not self._is_stored:
+            if error is not None or self._is_outdated:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._stop_storing()
             self._done()
@@ -140,11 +173,14 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
 
     async def _store(self, part: bytes) -> None:
         storing = self._storing
-        if storing is None or storing.writer.failed:
+        if storing is None:
             return
         await storing.writer.write(await coding.run(storing.codec.feed, part))
-        if storing.writer.failed or storing.writer.size > storing.max_bytes:
+        if storing.writer.size > storing.max_bytes:
+            await storing.too_large()
             await self._stop_storing()
+        elif storing.writer.failed:
+            storing.writer, storing.codec = Unstored(storing.writer.size), coding.Plain()
 
     async def _commit(self) -> None:
         storing = self._storing
@@ -152,10 +188,11 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
             return
         self._is_committed = True  # whether or not the store then takes it: a codec is finished only once
         await storing.writer.write(storing.codec.finish())
-        self._is_stored = await storing.writer.commit(storing.entry, self._size, storing.ttl) is not None
+        await storing.writer.commit(storing.entry, self._size, storing.ttl)
+        self._is_outdated = storing.writer.is_outdated
 
     async def _stop_storing(self) -> None:
-        """From now on nobody else joins, and the slowest reader sets the pace."""
+        """From now on nobody else joins, and the readers set the pace."""
         storing, self._storing = self._storing, None
         if storing is not None:
             self._buffer.keep_no_more()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from . import layout
 from .breaker import StoreUnavailable
@@ -28,9 +28,12 @@ class Writer:
     generation: bytes
     body_id: str = field(default_factory=lambda: secrets.token_hex(8))
     failed: bool = False
+    is_outdated: bool = False
+    """The target was invalidated since it was asked for."""
     size: int = 0
     _buffers: dict[str, bytearray] = field(default_factory=dict)
     _bodies: dict[str, Body] = field(default_factory=dict)
+    stores: ClassVar[bool] = True
 
     async def write(self, parts: Mapping[str, bytes]) -> None:
         """Add to the body of each coding."""
@@ -55,10 +58,10 @@ class Writer:
             length,
             {"identity": Body(0, ()), **self._bodies} if not length else self._bodies,
         )
-        try:
+        kept = False
+        with contextlib.suppress(StoreUnavailable):
             kept = await self.store.put(self.key, stored, self.generation, ttl)
-        except StoreUnavailable:
-            kept = False
+            self.is_outdated = not kept
         if not kept:
             await self.abandon()
         return stored if kept else None

@@ -8,7 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from origin.errors import OriginBroken, OriginError
 from sharing import buffer as module
-from sharing.buffer import WINDOW_BYTES, Budget, Buffer
+from sharing.buffer import WINDOW_BYTES, Budget, Buffer, Outrun
 
 PART = b"x" * 65_536
 
@@ -75,6 +75,34 @@ def test_while_it_keeps_nobody_waits_and_latecomers_find_the_beginning():
     asyncio.run(story())
 
 
+def test_who_may_be_outrun_holds_nobody_up():
+    async def story():
+        buffer = Buffer(Budget(0), keeps=False, may_outrun=True)
+        slow, near, fast = buffer.reader(), buffer.reader(), buffer.reader()
+        source = asyncio.create_task(feed(buffer, [PART] * 100))
+        assert await anext(slow) == PART
+        found, _ = await asyncio.gather(read(fast), read(near, pause=1))
+        assert len(found) == 100 * len(PART)
+        await source
+        with pytest.raises(Outrun):
+            await anext(slow)
+
+    asyncio.run(story())
+
+
+def test_who_is_alone_is_never_outrun():
+    async def story():
+        buffer = Buffer(Budget(0), keeps=False, may_outrun=True)
+        only = buffer.reader()
+        source = asyncio.create_task(feed(buffer, [PART] * 100))
+        await asyncio.sleep(0.01)
+        assert not source.done()
+        assert len(await read(only)) == 100 * len(PART)
+        await source
+
+    asyncio.run(story())
+
+
 def test_a_broken_source_breaks_its_readers():
     async def story():
         buffer = Buffer(Budget(10), keeps=True)
@@ -117,6 +145,7 @@ class Client:
     reader: module.Reader
     count: int = 0
     waiting: asyncio.Task | None = None
+    is_outrun: bool = False
 
 
 WINDOW, PART_BYTES, BUDGET = 20, 8, 40
@@ -126,6 +155,7 @@ class Passing(RuleBasedStateMachine):
     """A source, and clients that come, read, wait and leave in any order, against a list of the parts."""
 
     clients = Bundle("clients")
+    may_outrun = False
 
     def __init__(self):
         super().__init__()
@@ -134,7 +164,7 @@ class Passing(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.budget = Budget(BUDGET)
         self.desertions = 0
-        self.buffer = Buffer(self.budget, keeps=True, deserted=self.desert)
+        self.buffer = Buffer(self.budget, keeps=True, deserted=self.desert, may_outrun=self.may_outrun)
         self.keeps, self.ended = True, ""
         self.parts: list[bytes] = []
         self.readers: list[Client] = []
@@ -166,17 +196,27 @@ class Passing(RuleBasedStateMachine):
         for each in [*self.readers]:
             if each.waiting is None or not each.waiting.done():
                 continue
-            if each.count < len(self.parts):
+            if each.is_outrun:
+                assert isinstance(each.waiting.exception(), Outrun)
+                self.readers.remove(each)
+            elif each.count < len(self.parts):
                 assert each.waiting.result() == self.parts[each.count]
                 each.count, each.waiting = each.count + 1, None
             else:
                 error = each.waiting.exception()
                 assert isinstance(error, OriginBroken) if self.ended == "broken" else error is None
                 self.readers.remove(each)
-        if self.readers and not self.keeps:
-            self.dropped = max(self.dropped, min(each.count for each in self.readers))
-        is_near = sum(map(len, self.parts[self.dropped :])) <= WINDOW
+        counts = [each.count for each in self.readers if not each.is_outrun]
+        if counts and not self.keeps:
+            self.dropped = max(self.dropped, min(counts))
+        behind = max(counts) if counts and self.may_outrun else self.dropped
+        is_near = sum(map(len, self.parts[behind:])) <= WINDOW
         self.may_go_on = self.may_go_on or self.keeps or is_near
+
+    def outrun(self):
+        read = {each: sum(map(len, self.parts[: each.count])) for each in self.readers if not each.is_outrun}
+        for each, size in read.items():
+            each.is_outrun = size < max(read.values()) - WINDOW
 
     # ---- the source
 
@@ -184,6 +224,8 @@ class Passing(RuleBasedStateMachine):
     @rule(size=st.integers(1, PART_BYTES))
     def add(self, size):
         self.parts.append(bytes((len(self.parts) % 256,)) * size)
+        if self.may_outrun and not self.keeps:
+            self.outrun()
         self.keeps = self.keeps and sum(map(len, self.parts)) <= BUDGET
         self.buffer.add(self.parts[-1])
         self.may_go_on = False
@@ -226,7 +268,8 @@ class Passing(RuleBasedStateMachine):
     def leave(self, client):
         if client not in self.readers:
             return
-        was_last, before = len(self.readers) == 1, self.desertions
+        others = [each for each in self.readers if not each.is_outrun and each is not client]
+        was_last, before = not others and not client.is_outrun, self.desertions
         if client.waiting is not None:
             client.waiting.cancel()
         client.reader.leave()
@@ -245,20 +288,28 @@ class Passing(RuleBasedStateMachine):
     def only_what_somebody_needs_is_held(self):
         held = sum(map(len, self.buffer._parts))
         assert held == sum(map(len, self.parts[self.dropped :]))
-        assert held <= BUDGET + WINDOW + PART_BYTES
+        assert held <= BUDGET + WINDOW * (1 + self.may_outrun) + PART_BYTES
         assert BUDGET - self.budget.left <= held
 
     @invariant()
     def the_budget_is_given_back(self):
         assert 0 <= self.budget.left <= BUDGET
-        if self.ended and not self.readers:
+        if self.ended and all(each.is_outrun for each in self.readers):
             assert self.budget.left == BUDGET
 
     @invariant()
-    def the_source_waits_for_the_slowest_and_for_nothing_else(self):
+    def the_source_waits_for_who_sets_the_pace_and_for_nothing_else(self):
         if self.room is not None:
             assert self.room.done() == self.may_go_on
 
 
+class Racing(Passing):
+    """The same, where the slow lose their place."""
+
+    may_outrun = True
+
+
+TestRacing = Racing.TestCase
+TestRacing.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 TestPassing = Passing.TestCase
 TestPassing.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

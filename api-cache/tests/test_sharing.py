@@ -1,7 +1,12 @@
 """Who may share one answer of the origin, and who has to."""
 
+import contextlib
+import http.client
+import random
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -114,3 +119,101 @@ def test_a_body_damaged_at_its_end_breaks_off_once(make_cache, client, origin):
         ask(cache.port, path)
     assert ask(cache.port, path).body == bytes(size)
     assert ask(cache.port, path).cache == "hit"
+
+
+def slowly(origin, path, *lines, body=BODY):
+    """An answer that takes long enough for all to come to wait."""
+
+    def script(wire, _):
+        time.sleep(0.5)
+        wire.send(answer(body, *lines))
+
+    origin.on(path, script)
+
+
+@pytest.mark.parametrize("harm", ["dead", "full"])
+def test_without_redis_each_process_still_asks_once(own_valkey, make_cache, origin, harm):
+    cache = make_cache(redis=own_valkey)
+    if harm == "dead":
+        own_valkey.process.kill()
+    else:
+        with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as connection:
+            connection.config_set("maxmemory-policy", "noeviction")
+            connection.config_set("maxmemory", 1)
+    path = fresh_path()
+    slowly(origin, path, *TAGGED)
+    ask(cache.port, fresh_path())  # has them notice
+    found = together(cache, path)
+    assert {each.body for each in found.values()} == {BODY}
+    assert len(origin.asked(path)) <= 2
+    if harm == "dead":
+        assert {each.cache for each in found.values()} == {"fwd=miss", "fwd=miss; collapsed"}
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "text/plain"])
+def test_what_is_too_large_is_shared_once_and_then_no_more(make_cache, origin, media_type):
+    cache = make_cache(CACHE_MAX_OBJECT_BYTES="100000")
+    path = fresh_path()
+    body = random.Random(1).randbytes(2_000_000)
+    slowly(origin, path, f"Content-Type: {media_type}", "Cache-Control: max-age=60", body=body)
+    expected = "fwd=miss; detail=too-large" if media_type == "image/png" else "fwd=miss; stored"
+    assert ask(cache.port, path).cache == expected
+    begun = time.monotonic()
+    assert {each.body for each in together(cache, path, 8).values()} == {body}
+    assert time.monotonic() - begun < 4, "they waited for each other"
+    assert len(origin.asked(path)) == 9
+    assert b'api_cache_not_stored_total{reason="too-large"}' in ask(cache.port, "/metrics").body
+
+
+LARGE = random.Random(2).randbytes(40_000_000)
+
+
+def test_a_slow_client_does_not_hold_up_those_with_whom_it_shared(make_cache, origin):
+    cache = make_cache(CACHE_MAX_OBJECT_BYTES="1000000", CACHE_WORKERS="1")
+    path = fresh_path()
+    slowly(origin, path, 'ETag: "a"', "Content-Type: text/plain", body=LARGE)
+    with pair(cache, path) as (slow, fast):
+        assert content(fast) == LARGE
+        assert content(slow) == LARGE
+    assert len(origin.asked(path)) == 2
+
+
+def test_a_slow_client_never_gets_the_rest_of_something_else(make_cache, origin):
+    cache = make_cache(CACHE_MAX_OBJECT_BYTES="1000000", CACHE_WORKERS="1")
+    path = fresh_path()
+
+    def script(wire, _):
+        time.sleep(0.5)
+        first = len(origin.asked(path)) == 1
+        wire.send(answer(LARGE if first else LARGE[::-1], f'ETag: "{first}"', "Content-Type: text/plain"))
+
+    origin.on(path, script)
+    with pair(cache, path) as (slow, fast):
+        assert content(fast) == LARGE
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            content(slow)
+
+
+def test_without_a_tag_the_slow_client_still_gets_everything(make_cache, origin):
+    cache = make_cache(CACHE_MAX_OBJECT_BYTES="1000000", CACHE_WORKERS="1")
+    path = fresh_path()
+    slowly(origin, path, "Content-Type: text/plain", body=LARGE)
+    with pair(cache, path) as (slow, fast), ThreadPoolExecutor() as pool:
+        assert [*pool.map(content, (slow, fast))] == [LARGE, LARGE]
+    assert len(origin.asked(path)) == 1
+
+
+@contextlib.contextmanager
+def pair(cache, path):
+    """Two clients who share an answer; neither has read any of it."""
+    clients = [http.client.HTTPConnection("127.0.0.1", cache.port, timeout=20) for _ in range(2)]
+    for each in clients:
+        each.connect()
+        each.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        each.request("GET", path)
+    with contextlib.closing(clients[0]), contextlib.closing(clients[1]):
+        yield clients
+
+
+def content(client):
+    return client.getresponse().read()
