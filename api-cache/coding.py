@@ -41,6 +41,7 @@ _TEXT = re.compile(
 )
 _NOT_WITH = ("content-encoding", "content-range", "content-digest", "repr-digest", "digest", "content-md5")
 """Fields that would be untrue of a coded form."""
+_CONTROL = ("cache-control", "cdn-cache-control")
 _OUR_SUFFIX = re.compile(rf"-(?:{'|'.join(CODINGS)})\"")
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
@@ -50,7 +51,7 @@ def compressible(response: Response) -> bool:
     headers = response.headers
     if response.status != 200 or any(name in headers for name in _NOT_WITH):
         return False
-    if "no-transform" in fields.directives(headers.values("cache-control")):
+    if "no-transform" in fields.directives(line for name in _CONTROL for line in headers.values(name)):
         return False
     length = headers.get("content-length")
     if length is not None and length.isdigit() and int(length) < MIN_BYTES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import coding
 import problems
-from httpcache import fields, freshness, ranges, status, storing, validation
+from httpcache import fields, freshness, ranges, reuse, status, storing, validation
 from httpcache.messages import Headers
 from origin.errors import OriginTimeout
 
@@ -71,7 +71,7 @@ class Form:
 
 def form(request: Request, stored: Stored) -> Form:
     """The form that the request prefers (RFC 9110 §12.5.3)."""
-    chosen = coding.negotiate(request.headers.get("accept-encoding"), stored.bodies)
+    chosen = _coding_for(request, stored)
     headers = coding.coded_headers(stored.entry.headers, chosen, coded=stored.is_coded)
     tag = stored.entry.etag
     entry = replace(
@@ -81,6 +81,13 @@ def form(request: Request, stored: Stored) -> Form:
     )
     length = stored.bodies[chosen].length if chosen in stored.bodies else stored.length
     return Form(stored, chosen, entry, length, ranges.select(request, entry, length))
+
+
+def _coding_for(request: Request, stored: Stored) -> str:
+    """The coding that the client prefers, or none when it wants no transformation (RFC 9111 §5.2.1.6)."""
+    if "no-transform" in reuse.request_directives(request):
+        return "identity"
+    return coding.negotiate(request.headers.get("accept-encoding"), stored.bodies)
 
 
 def without_content(request: Request, shown: Form, age: float, member: str) -> Reply | None:

@@ -93,6 +93,8 @@ class Request:
     headers: Headers
     scheme: str = "http"
     authority: str = ""
+    version: str = "1.1"
+    """Of HTTP, as received."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,9 +117,12 @@ def _is_older_than(argument: str | None, entry: Entry, age: float) -> bool:
 
 
 def _stale_window(wanted: fields.Directives, entry: Entry, policy: Policy) -> float:
-    """For how long past its lifetime the entry may serve: by max-stale (§5.2.1.2), or RFC 5861 §3."""
+    """For how long past its lifetime the entry may serve: by max-stale (§5.2.1.2), or RFC 5861 §3.
+
+    Whoever sends max-age without max-stale wants nothing stale (§5.2.1.1).
+    """
     if "max-stale" not in wanted:
-        return entry.stale_while_revalidate
+        return 0.0 if "max-age" in wanted else entry.stale_while_revalidate
     argument = wanted["max-stale"]
     tolerated = policy.max_stale if argument is None else fields.delta_seconds(argument) or 0
     return max(min(tolerated, policy.max_stale), entry.stale_while_revalidate)

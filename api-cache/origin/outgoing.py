@@ -44,7 +44,7 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
         for name, value in headers.without(_NEVER_SENT)
         if not (is_stored and _is_unkeyed(name))
     ]
-    return replace(request, headers=Headers((*lines, status.via("1.1"))))
+    return replace(request, headers=Headers((*lines, status.via(request.version))))
 
 
 def _is_unkeyed(name: str) -> bool:

@@ -184,6 +184,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             target=self.target.decode("latin-1"),
             headers=end_to_end(Headers(lines)).extended((("X-Request-ID", request_id),)),
             authority=self.fields.get(b"host", b"").decode("latin-1"),
+            version=self.version,
         )
 
 
@@ -214,5 +215,7 @@ def _origin_form(method: str, target: bytes) -> bytes:
     if not mark or scheme.lower() not in (b"http", b"https"):
         raise BadRequest(400, "The target is neither a path nor an http URL.")
     ends = [at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0]
+    if method == "OPTIONS" and not ends:
+        return b"*"  # §3.2.4: about the server as a whole
     path = rest[min(ends) :] if ends else b""
     return path if path.startswith(b"/") else b"/" + path

@@ -49,6 +49,7 @@ def test_negotiation(accept, chosen):
         ([], False),
         ([("Content-Type", "text/html"), ("Content-Encoding", "br")], False),
         ([("Content-Type", "text/html"), ("Cache-Control", "public, No-Transform")], False),
+        ([("Content-Type", "text/html"), ("CDN-Cache-Control", "max-age=60, no-transform")], False),
         ([("Content-Type", "text/html"), ("Content-Digest", "sha-256=:x:")], False),
     ],
 )

@@ -748,6 +748,34 @@ def test_rfc9110_7_6_2_max_forwards_counts_the_hops(rfc, origin) -> None:
     assert len(origin.asked(path)) == 1
 
 
+def test_rfc9112_3_2_4_options_without_a_path_is_about_the_server(rfc, origin) -> None:
+    origin.on("*", answer(b"all of it"))
+    for target in ("*", "http://anywhere"):
+        assert ask(rfc.port, target, method="OPTIONS").body == b"all of it"
+    origin.on("/", answer(b"the root"))
+    assert ask(rfc.port, "http://anywhere/", method="OPTIONS").body == b"the root"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_rfc9110_7_6_3_via_has_the_version_as_received(rfc, origin, version: str) -> None:
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    raw(rfc.port, f"GET {path} HTTP/{version}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert origin.asked(path)[0].values("Via") == [f"{version} api-cache"]
+
+
+def test_rfc9111_5_2_1_6_a_client_may_want_the_content_as_it_came(rfc, origin) -> None:
+    path = fresh_path()
+    lines = ("Content-Type: text/plain", "Cache-Control: max-age=60", 'ETag: "a"')
+    origin.on(path, answer(b"some text\n" * 100, *lines))
+    assert ask(rfc.port, path, ("Accept-Encoding", "gzip")).cache == STORED
+    coded = ask(rfc.port, path, ("Accept-Encoding", "gzip"))
+    plain = ask(rfc.port, path, ("Accept-Encoding", "gzip"), ("Cache-Control", "no-transform"))
+    assert (coded.cache, coded["Content-Encoding"], coded["ETag"]) == (HIT, "gzip", '"a-gzip"')
+    assert (plain.cache, plain["Content-Encoding"], plain["ETag"]) == (HIT, None, '"a"')
+    assert plain.body == b"some text\n" * 100
+
+
 def test_rfc9111_4_a_query_is_part_of_the_key(rfc, origin) -> None:
     path = fresh_path()
     origin.on(path, answer(b"x", *FRESH))

@@ -211,6 +211,20 @@ TAGGED = ["Cache-Control: max-age=60", 'ETag: "a"']
             id="rfc5861-3 the client minds",
         ),
         pytest.param(
+            ["Cache-Control: max-age=100"],
+            ["Cache-Control: max-age=60, stale-while-revalidate=10"],
+            61,
+            "forward stale",
+            id="rfc9111-5.2.1.1 max-age without max-stale wants nothing stale",
+        ),
+        pytest.param(
+            ["Cache-Control: max-age=100, max-stale=5"],
+            ["Cache-Control: max-age=60, stale-while-revalidate=10"],
+            64,
+            "serve stale and revalidate",
+            id="rfc9111-5.2.1.1 max-age with max-stale",
+        ),
+        pytest.param(
             ["Cache-Control: max-stale=20"],
             ["Cache-Control: max-age=60, stale-while-revalidate=10"],
             75,
