@@ -105,6 +105,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         member = status.cache_status(
             fwd=question.fwd, fwd_status=304, stored=refusal is None, collapsed=not own, detail=refusal
         )
+        if not own:
+            self.counters.add("collapsed")
         return await self._serve(question.request, found.view, decision, member)
 
     async def _serve_stale(self, question: Question, fwd_status: int | None = None) -> Reply | None:
@@ -224,6 +226,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         return None
 
     def _passing(self, request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, own: bool) -> Reply:
+        if not own:
+            self.counters.add("collapsed")
         content = Pursuit(place, lambda: self._repeat(request, fetch)) if fetch.is_repeatable else place
         return replies.passing(
             request, fwd, fetch, content, now=self.clock(), policy=self.policy, collapsed=not own

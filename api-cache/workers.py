@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -42,7 +43,14 @@ def main() -> int:
     except OSError as error:
         _say(f"Cannot listen on {config.host}:{config.port} ({error.strerror}): choose another PORT.")
         return 1
+    allow_many_connections()
     return Supervisor(config, listener).run()
+
+
+def allow_many_connections() -> None:
+    """Raise our limit of open files, one of which each client is, from the usual 1,024 to the most."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listen(host: str, port: int) -> socket.socket:

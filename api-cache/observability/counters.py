@@ -17,6 +17,8 @@ BUCKETS = (
 COUNT, BYTES, SECONDS, FIRST_BUCKET = range(4)
 """The cells of a row. One bucket more than there are bounds ends it."""
 CELLS = FIRST_BUCKET + len(BUCKETS) + 1
+ALIKE = "alike "
+"""How the labels of gauges begin that are not added up."""
 _LABEL_BYTES = 120
 _ROW_BYTES = _LABEL_BYTES + 8 * CELLS
 _ROWS = 512
@@ -34,7 +36,7 @@ class Counters:
         self._rows: dict[str, memoryview[float]] = {}
         for label, cells in _rows_of(shared, worker):
             self._rows[label] = cells
-            if label.startswith("gauge "):
+            if label.startswith(("gauge ", ALIKE)):
                 cells[COUNT] = 0.0
 
     @staticmethod
@@ -60,6 +62,10 @@ class Counters:
         """A gauge; those of all workers are added up."""
         self.row("gauge " + label)[COUNT] = value
 
+    def see(self, label: str, value: float) -> None:
+        """A gauge of something that all workers see; the highest that one of them has seen counts."""
+        self.row(ALIKE + label)[COUNT] = value
+
     def observe(self, label: str, size: int, seconds: float) -> None:
         """One finished request."""
         cells = self.row(label)
@@ -74,7 +80,11 @@ def totals(shared: mmap.mmap) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for worker in range(len(shared) // (_ROWS * _ROW_BYTES)):
         for label, cells in _rows_of(shared, worker):
-            found[label] = added(found.get(label), cells)
+            if label.startswith(ALIKE):
+                name = "gauge " + label.removeprefix(ALIKE)
+                found[name] = max(found.get(name, []), list(cells))
+            else:
+                found[label] = added(found.get(label), cells)
     return found
 
 

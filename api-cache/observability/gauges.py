@@ -49,5 +49,5 @@ class Gauges:
     async def _ask_redis(self) -> None:
         with contextlib.suppress(StoreUnavailable):
             size, entries = await self.store.usage()
-            self.counters.set("level_bytes redis", size)
-            self.counters.set("level_entries redis", entries)
+            self.counters.see("level_bytes redis", size)
+            self.counters.see("level_entries redis", entries)

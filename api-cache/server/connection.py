@@ -200,6 +200,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     def _refuse(self, why: BadRequest) -> None:
         """Answer what cannot be read, after the answers that are still due, and read nothing more."""
+        if self._last:
+            return  # it comes after the last request
         self.take_no_more()
         reading = self._requests.reading
         if reading is not None and reading.has_content:

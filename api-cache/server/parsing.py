@@ -212,3 +212,5 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
             incoming.finish()
             if not incoming.has_content:
                 self._receiver.enqueue(incoming)
+            if not incoming.keep_alive:
+                self._receiver.take_no_more()

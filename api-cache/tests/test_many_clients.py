@@ -1,0 +1,104 @@
+"""Many clients at a time, most of them slow."""
+
+import contextlib
+import re
+import resource
+import socket
+import time
+from pathlib import Path
+
+import redis
+from local.processes import wait_until
+from local.services import ApiCache
+
+from tests.conftest import PASSWORD, settings
+from tests.support import answer, ask, fresh_path, raw
+from tests.test_sharing import together
+from tests.test_slow_clients import resident
+
+MEGABYTE = 2**20
+
+
+@contextlib.contextmanager
+def clients(cache, number, path):
+    """So many who have asked for a path, and take nothing of the answer."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for _ in range(number):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.settimeout(10)
+            sock.connect(("127.0.0.1", cache.port))
+            sock.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+            found.append(sock)
+        yield found
+
+
+def test_more_clients_than_files_are_usual(valkey, origin, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    cache = ApiCache(settings(valkey, origin, CACHE_WORKERS="1"), output=tmp_path / "log")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        cache.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Cache-Control: max-age=60"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(cache.stop)
+        with clients(cache, 400, path) as found:
+            assert [each.recv(15) for each in found] == [b"HTTP/1.1 200 OK"] * 400
+
+
+def test_many_slow_clients_share_the_memory_of_one(make_cache, origin):
+    """Of what is held in memory, and of what is streamed from Redis."""
+    cache = make_cache(CACHE_WORKERS="1")
+    (worker,) = Path(f"/proc/{cache.process.pid}/task/{cache.process.pid}/children").read_text().split()
+    for size in (4 * MEGABYTE, 40 * MEGABYTE):
+        path = fresh_path()
+        origin.on(path, answer(bytes(size), "Cache-Control: max-age=60", "Content-Type: image/png"))
+        assert [ask(cache.port, path).cache for _ in range(3)][-1] == "hit"
+        before = resident(worker)
+        with clients(cache, 100, path) as found:
+            assert all(each.recv(15) == b"HTTP/1.1 200 OK" for each in found)
+            assert ask(cache.port, path).body == bytes(size)
+            assert resident(worker) - before < 120 * MEGABYTE, (size, (resident(worker) - before) / MEGABYTE)
+
+
+def test_what_comes_after_the_last_request_is_passed_over(make_cache, origin):
+    cache = make_cache()
+    path = fresh_path()
+    origin.on(path, answer(b"done", "Cache-Control: no-store"))
+    request = b"GET %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % path.encode()
+    found = raw(cache.port, request + b"GET /another HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert found.count(b"HTTP/1.1 ") == 1
+    assert not origin.asked("/another")
+    cache.stop()  # only then all of its log is written
+    assert '"status": 400' not in cache.process.output.read_text()
+
+
+def test_metrics_count_redis_once_and_those_who_shared(make_cache, own_valkey, origin):
+    cache = make_cache(redis=own_valkey)
+    path = fresh_path()
+
+    def script(wire, _):
+        time.sleep(0.5)  # so that all come to wait
+        wire.send(answer(b"x", "Cache-Control: max-age=60"))
+
+    origin.on(path, script)
+    shared = sum("collapsed" in each.cache for each in together(cache, path, 20).values())
+    assert shared > 0
+
+    def metric(name):
+        lines = ask(cache.port, "/metrics").body.decode()
+        return float(re.search(rf"^{re.escape(name)} (\S+)$", lines, re.MULTILINE)[1])
+
+    assert metric("api_cache_collapsed_requests_total") == shared
+    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as connection:
+
+        def counts_it_once():
+            return metric('api_cache_level_entries{level="redis"}') == connection.dbsize()
+
+        assert wait_until(counts_it_once, timeout=8)
+        used = connection.info("memory")["used_memory"]
+    assert 0.5 * used < metric('api_cache_level_bytes{level="redis"}') < 1.5 * used
