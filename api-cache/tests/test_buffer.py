@@ -4,7 +4,15 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from origin.errors import OriginBroken, OriginError
 from sharing import buffer as module
@@ -307,6 +315,20 @@ class Racing(Passing):
     """The same, where the slow lose their place."""
 
     may_outrun = True
+
+    @initialize()
+    def not_kept(self):
+        self.keep_no_more()
+
+    @rule(client=Passing.clients)
+    def get_ahead(self, client):
+        """As far as it takes for the others to be outrun, all of whom seldom wait by chance."""
+        for _ in range(20):
+            if client not in self.readers or client.is_outrun or client.waiting is not None or self.ended:
+                return
+            if self.room is None or self.room.done():
+                self.add(PART_BYTES)
+            self.read(client)
 
 
 TestRacing = Racing.TestCase
