@@ -12,8 +12,11 @@ import observability
 import openapi
 import problems
 from config import Config
-from database import Database, Unavailable, engine_options
+from database import Database, Statement, Unavailable, engine_options
 from models import Measurement, db
+
+READY = Statement.of(select(literal(1)))
+NEWEST = Statement.of(select(func.max(Measurement.time_instant)))
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -79,7 +82,7 @@ def _probes(app: Flask) -> None:
     @app.get("/readyz")
     def readyz() -> Response:
         with database.snapshot() as snapshot:
-            snapshot.rows(select(literal(1)))
+            snapshot.rows(READY)
         return _unstored(jsonify(status="ok"))
 
     @app.get("/metrics")
@@ -92,7 +95,7 @@ def _probes(app: Flask) -> None:
 def _note_newest(database: Database) -> None:
     """Tell the metrics of the newest measurement; while Postgres is down, of the one that was read last."""
     with contextlib.suppress(Unavailable), database.snapshot() as snapshot:
-        ((newest,),) = snapshot.rows(select(func.max(Measurement.time_instant)))
+        ((newest,),) = snapshot.rows(NEWEST)
         if newest is not None:
             observability.NEWEST.set(newest.replace(tzinfo=UTC).timestamp())
 

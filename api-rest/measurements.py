@@ -8,13 +8,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
-from sqlalchemy import Row, Select
 from werkzeug.exceptions import NotAcceptable
 
 import parameters as p
 import queries
 from aggregates import PERIODS, STATISTICS, aggregate, rolling
-from database import CopyStatement, Database, Snapshot
+from database import Database, Snapshot, Statement
 from formats import FORMATS, Format
 from models import POLLUTANTS
 from parameters import Cursor, Parameter
@@ -264,6 +263,8 @@ ENDPOINTS = (
     ),
 )
 
+KNOWN_STATIONS = Statement.of(queries.known_stations(None))
+
 blueprint = Blueprint("measurements", __name__)
 
 
@@ -283,14 +284,16 @@ def answer(endpoint: Endpoint) -> Response:
     if validators.satisfied_by(request):
         return _cacheable(Response(status=304), validators)
     if endpoint.by_station and not given["id_entity"]:
-        known = [name for (name,) in snapshot.rows(queries.known_stations(None))]
+        known = [name for (name,) in snapshot.rows(KNOWN_STATIONS)]
         given["id_entity"] = known or [""]  # no station has the empty name: no rows
     shape, bound = Shape.of(given)
     response = CopyResponse(snapshot, _rows(endpoint, shape, form).bind(bound), form)
     if given.get("limit") is not None:
-        _link_next(response, snapshot.rows(_end_of_page(endpoint, shape), bound))
+        _link_next(response, snapshot.rows(_end_of_page(endpoint, shape).bind(bound)))
     if form.name == "csv":
         response.headers["Content-Disposition"] = f'attachment; filename="{endpoint.name}.csv"'
+    # The last byte need not wait for the end of the transaction.
+    response.call_on_close(g.snapshots.pop_all().close)
     return _cacheable(response, validators)
 
 
@@ -334,22 +337,21 @@ def _question(endpoint: Endpoint, given: Given) -> Question:
 
 
 @lru_cache(maxsize=1000)
-def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> CopyStatement:
+def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> Statement:
     given = shape.given()
     question = _question(endpoint, given)
-    rows = question.select(form, given.get("limit"))
-    return CopyStatement.of(rows, form.copy_options, unsorted=question.indexed)
+    return Statement.of(question.select(form, given.get("limit")), unsorted=question.indexed)
 
 
 @lru_cache(maxsize=1000)
-def _end_of_page(endpoint: Endpoint, shape: Shape) -> Select[Any]:
+def _end_of_page(endpoint: Endpoint, shape: Shape) -> Statement:
     given = shape.given()
-    return _question(endpoint, given).end_of_page(given["limit"])
+    return Statement.of(_question(endpoint, given).end_of_page(given["limit"]))
 
 
-def _link_next(response: Response, ends: Sequence[Row[Any]]) -> None:
+def _link_next(response: Response, ends: Sequence[tuple[Any, ...]]) -> None:
     if len(ends) == 2:
-        instant, station = tuple(ends[0])
+        instant, station = ends[0]
         others = [(name, value) for name, value in _given_pairs() if name != "cursor"]
         query = urlencode([*others, ("cursor", str(Cursor(instant, station)))])
         # Relative (RFC 8288 §3.1): whatever Host the client named must not get into an answer that is cached.
@@ -364,7 +366,7 @@ def _cacheable(response: Response, validators: Validators) -> Response:
 
 
 def _snapshot() -> Snapshot:
-    """The request's one snapshot; it ends with the request, not before its last byte."""
+    """The request's one snapshot; it ends with the request, unless a response takes it over."""
     database: Database = current_app.extensions["database"]
     g.snapshots = ExitStack()
     snapshot: Snapshot = g.snapshots.enter_context(database.snapshot(request.environ.get("gunicorn.socket")))

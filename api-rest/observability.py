@@ -5,7 +5,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -66,19 +66,33 @@ class Observed:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         seen = _Exchange(environ)
         environ[REQUEST_ID] = seen.request_id
-        body: Iterable[bytes] = ()
         try:
-            body = self._app(environ, seen.starting(start_response))
-            for part in body:
-                seen.sent_bytes += len(part)
-                yield part
+            return _ObservedBody(self._app(environ, seen.starting(start_response)), seen)
         except BaseException:
-            seen.broken = True
+            seen.finish(broken=True)
             raise
+
+
+class _ObservedBody:
+    """A body whose exchange is over when the server closes it: after the last byte (PEP 3333)."""
+
+    def __init__(self, body: Iterable[bytes], exchange: "_Exchange") -> None:
+        self._body = body
+        self._exchange = exchange
+        self._whole = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._body:
+            self._exchange.sent_bytes += len(part)
+            yield part
+        self._whole = True
+
+    def close(self) -> None:
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
         finally:
-            if hasattr(body, "close"):
-                body.close()
-            seen.finish()
+            self._exchange.finish(broken=not self._whole)
 
 
 class _Exchange:
@@ -89,7 +103,6 @@ class _Exchange:
         self.request_id = given if _USABLE_REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         self.status = 500
         self.sent_bytes = 0
-        self.broken = False
 
     def starting(self, start_response: "StartResponse") -> "StartResponse":
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
@@ -104,16 +117,16 @@ class _Exchange:
 
         return start
 
-    def finish(self) -> None:
+    def finish(self, *, broken: bool) -> None:
         duration = time.perf_counter() - self.began
         method = self.environ["REQUEST_METHOD"]
         bounded, route = method if method in METHODS else "other", self.environ.get(ROUTE, "none")
         REQUESTS.labels(bounded, route, self.status).inc()
         DURATION.labels(bounded, route).observe(duration)
         BYTES.labels(route).inc(self.sent_bytes)
-        LOG.info(self._line(method, duration))
+        LOG.info(self._line(method, duration, broken=broken))
 
-    def _line(self, method: str, duration: float) -> dict[str, object]:
+    def _line(self, method: str, duration: float, *, broken: bool) -> dict[str, object]:
         line: dict[str, object] = {
             "method": method,
             "path": self.environ.get("RAW_URI") or self.environ.get("REQUEST_URI", ""),
@@ -122,7 +135,7 @@ class _Exchange:
             "duration": round(duration, 6),
             "request_id": self.request_id,
         }
-        if self.broken:
+        if broken:
             line["message"] = "answer broken off"
         if trace := _TRACEPARENT.fullmatch(self.environ.get("HTTP_TRACEPARENT", "")):
             line["trace_id"] = trace[1]

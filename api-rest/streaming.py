@@ -7,12 +7,14 @@ The thread that reads from Postgres is the one that writes to the client, by the
 import errno
 import io
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app
+from werkzeug.wsgi import ClosingIterator
 
 import problems
-from database import ClientGone, CopyStatement, Snapshot, Unavailable
+from database import ClientGone, Snapshot, Statement, Unavailable
 from formats import Format
 from observability import LOG, ROUTE, ROWS
 
@@ -71,7 +73,7 @@ class _Body(io.RawIOBase):
 class CopyResponse(Response):
     """A response whose body is what COPY makes of a SELECT."""
 
-    def __init__(self, snapshot: Snapshot, statement: CopyStatement, form: Format) -> None:
+    def __init__(self, snapshot: Snapshot, statement: Statement, form: Format) -> None:
         super().__init__(iter(()), content_type=form.content_type)
         self._snapshot = snapshot
         self._statement = statement
@@ -87,26 +89,29 @@ class CopyResponse(Response):
             return start_response(self.status, self.get_wsgi_headers(environ).to_wsgi_list())
 
         body = _Body(self._form, start)
-        try:
-            self._stream(environ, body)
-        except (ClientGone, OSError) as error:
-            raise _broken_off() from error
-        except Unavailable as error:
-            if body.started:
-                LOG.error("answer broken off: %s", error)
+        with ExitStack() as unless_whole:
+            unless_whole.callback(self.close)
+            try:
+                self._stream(environ, body)
+            except (ClientGone, OSError) as error:
                 raise _broken_off() from error
-            problem = current_app.process_response(problems.of_unavailable(error))
-            return problem(environ, start_response)
-        finally:
-            body.given_up = True
-        return ()
+            except Unavailable as error:
+                if body.started:
+                    LOG.error("answer broken off: %s", error)
+                    raise _broken_off() from error
+                problem = current_app.process_response(problems.of_unavailable(error))
+                return problem(environ, start_response)
+            finally:
+                body.given_up = True
+            unless_whole.pop_all()
+        return ClosingIterator((), self.close)
 
     def _stream(self, environ: "WSGIEnvironment", body: _Body) -> None:
         client: socket.socket | None = environ.get("gunicorn.socket")
         if client is not None:
             client.settimeout(current_app.config["SEND_TIMEOUT"])
         buffered = io.BufferedWriter(body, BUFFER_BYTES)
-        rows = self._snapshot.copy(self._statement, buffered)
+        rows = self._snapshot.copy(self._statement, self._form.copy_options, buffered)
         ROWS.labels(environ.get(ROUTE, "none")).inc(rows)
         body.end(buffered)
 

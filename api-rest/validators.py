@@ -10,7 +10,7 @@ from flask import Request, Response
 from sqlalchemy import select
 from werkzeug.exceptions import PreconditionFailed
 
-from database import Snapshot
+from database import Snapshot, Statement
 from models import DATA_VERSION
 
 
@@ -21,6 +21,7 @@ def _release() -> bytes:
 
 
 RELEASE = _release()
+NOW = Statement.of(select(DATA_VERSION.c.version, DATA_VERSION.c.changed_at, DATA_VERSION.c.settled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,7 @@ class Validators:
     @classmethod
     def read(cls, snapshot: Snapshot, representation: Iterable[str]) -> "Validators":
         """Of the data as the snapshot sees them, for one representation of one URL."""
-        columns = DATA_VERSION.c
-        asked = select(columns.version, columns.changed_at, columns.settled)
-        version, changed_at, settled = tuple(snapshot.rows(asked)[0])
+        ((version, changed_at, settled),) = snapshot.rows(NOW)
         number = f"{version:x}-{round(changed_at.timestamp() * 1e6):x}"
         digest = hashlib.sha256(b"\0".join([RELEASE, *(part.encode() for part in representation)]))
         etag = f"{number}-{digest.hexdigest()[:16]}"
