@@ -46,7 +46,8 @@ ALTER TABLE {TABLE} ADD CONSTRAINT air_quality_measurements_pkey PRIMARY KEY (id
 CREATE INDEX air_quality_measurements_by_time ON {TABLE} (time_instant, id_entity);
 ALTER TABLE {TABLE} ENABLE TRIGGER USER;
 INSERT INTO api.station_changes
-SELECT id_entity, count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+SELECT id_entity, min(time_instant), max(time_instant),
+       count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
 FROM {TABLE} GROUP BY id_entity;
 """
 

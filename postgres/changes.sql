@@ -14,6 +14,9 @@ CREATE TABLE data_changes (
 );
 CREATE TABLE station_changes (
     id_entity varchar(50) COLLATE "C" NOT NULL,
+    -- The ends of what was added; null where rows went, since those of what is left may be others.
+    first_instant timestamp without time zone,
+    last_instant timestamp without time zone,
     measurements bigint NOT NULL,
     so2 bigint NOT NULL,
     no2 bigint NOT NULL,
@@ -45,16 +48,16 @@ BEGIN
     END IF;
     WITH folded AS (DELETE FROM data_changes RETURNING *)
     INSERT INTO data_changes SELECT sum(statements), max(changed_at) FROM folded;
-    WITH folded AS (DELETE FROM station_changes RETURNING *)
-    INSERT INTO station_changes
-    SELECT id_entity, sum(measurements), sum(so2), sum(no2), sum(co), sum(o3), sum(pm10), sum(pm2_5)
-    FROM folded GROUP BY id_entity HAVING sum(measurements) <> 0;
+    -- One statement, one snapshot: the view adds up exactly what is deleted here.
+    WITH folded AS (DELETE FROM station_changes)
+    INSERT INTO station_changes SELECT * FROM stations;
 END $$;
 
 CREATE FUNCTION note_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO station_changes
-    SELECT id_entity, count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+    SELECT id_entity, min(time_instant), max(time_instant),
+           count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
     FROM inserted GROUP BY id_entity;
     IF FOUND THEN
         PERFORM note_change();
@@ -65,7 +68,8 @@ END $$;
 CREATE FUNCTION note_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO station_changes
-    SELECT id_entity, -count(*), -count(so2), -count(no2), -count(co), -count(o3), -count(pm10), -count(pm2_5)
+    SELECT id_entity, NULL, NULL,
+           -count(*), -count(so2), -count(no2), -count(co), -count(o3), -count(pm10), -count(pm2_5)
     FROM deleted GROUP BY id_entity;
     IF FOUND THEN
         PERFORM note_change();
@@ -76,10 +80,12 @@ END $$;
 CREATE FUNCTION note_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO station_changes
-    SELECT id_entity, -count(*), -count(so2), -count(no2), -count(co), -count(o3), -count(pm10), -count(pm2_5)
+    SELECT id_entity, NULL::timestamp, NULL::timestamp,
+           -count(*), -count(so2), -count(no2), -count(co), -count(o3), -count(pm10), -count(pm2_5)
     FROM deleted GROUP BY id_entity
     UNION ALL
-    SELECT id_entity, count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+    SELECT id_entity, min(time_instant), max(time_instant),
+           count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
     FROM inserted GROUP BY id_entity;
     IF FOUND THEN
         PERFORM note_change();
@@ -111,7 +117,8 @@ CREATE TRIGGER note_truncate AFTER TRUNCATE ON air_quality_measurements EXECUTE 
 -- What was loaded before the triggers were there.
 INSERT INTO data_changes VALUES (1, clock_timestamp());
 INSERT INTO station_changes
-SELECT id_entity, count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+SELECT id_entity, min(time_instant), max(time_instant),
+       count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
 FROM air_quality_measurements GROUP BY id_entity;
 
 -- `settled`: no change that anyone is about to commit can bear the second of changed_at, or an earlier one.
@@ -123,21 +130,17 @@ SELECT sum(statements)::bigint AS version,
 FROM data_changes;
 COMMENT ON VIEW data_version IS 'One row: the version of air_quality_measurements as the reader''s snapshot sees it';
 
--- First and last are the ends of the primary key, two probes a station.
+-- The ends of a series are those of what was added; where rows went, two probes of the primary key find them anew.
 CREATE VIEW stations AS
-SELECT s.id_entity, first.time_instant AS first_instant, last.time_instant AS last_instant,
-       s.measurements, s.so2, s.no2, s.co, s.o3, s.pm10, s.pm2_5
-FROM (
-    SELECT id_entity, sum(measurements)::bigint AS measurements, sum(so2)::bigint AS so2, sum(no2)::bigint AS no2,
-           sum(co)::bigint AS co, sum(o3)::bigint AS o3, sum(pm10)::bigint AS pm10, sum(pm2_5)::bigint AS pm2_5
-    FROM station_changes GROUP BY id_entity HAVING sum(measurements) > 0
-) AS s
-CROSS JOIN LATERAL (
-    SELECT time_instant FROM air_quality_measurements AS m
-    WHERE m.id_entity = s.id_entity ORDER BY time_instant LIMIT 1
-) AS first
-CROSS JOIN LATERAL (
-    SELECT time_instant FROM air_quality_measurements AS m
-    WHERE m.id_entity = s.id_entity ORDER BY time_instant DESC LIMIT 1
-) AS last;
+SELECT id_entity,
+       CASE WHEN bool_and(first_instant IS NOT NULL) THEN min(first_instant)
+            ELSE (SELECT min(time_instant) FROM air_quality_measurements AS m WHERE m.id_entity = s.id_entity)
+       END AS first_instant,
+       CASE WHEN bool_and(last_instant IS NOT NULL) THEN max(last_instant)
+            ELSE (SELECT max(time_instant) FROM air_quality_measurements AS m WHERE m.id_entity = s.id_entity)
+       END AS last_instant,
+       sum(measurements)::bigint AS measurements, sum(so2)::bigint AS so2, sum(no2)::bigint AS no2,
+       sum(co)::bigint AS co, sum(o3)::bigint AS o3, sum(pm10)::bigint AS pm10, sum(pm2_5)::bigint AS pm2_5
+FROM station_changes AS s
+GROUP BY id_entity HAVING sum(measurements) > 0;
 COMMENT ON VIEW stations IS 'Each station: its first and last instant, its number of rows, and of values by pollutant';
