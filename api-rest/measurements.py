@@ -18,7 +18,7 @@ from formats import FORMATS, Format
 from models import POLLUTANTS
 from parameters import Cursor, Parameter
 from queries import Given, Place, Question, Shape
-from streaming import CopyResponse
+from streaming import CopyResponse, Rows
 from validators import Validators
 
 
@@ -337,10 +337,11 @@ def _question(endpoint: Endpoint, given: Given) -> Question:
 
 
 @lru_cache(maxsize=1000)
-def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> Statement:
+def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> Rows:
     given = shape.given()
     question = _question(endpoint, given)
-    return Statement.of(question.select(form, given.get("limit")), unsorted=question.indexed)
+    statement = Statement.of(question.select(form, given.get("limit")), unsorted=question.indexed)
+    return Rows(statement, question.columns)
 
 
 @lru_cache(maxsize=1000)

@@ -6,8 +6,9 @@ The thread that reads from Postgres is the one that writes to the client, by the
 
 import errno
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app
@@ -15,7 +16,7 @@ from werkzeug.wsgi import ClosingIterator
 
 import problems
 from database import ClientGone, Snapshot, Statement, Unavailable
-from formats import Format
+from formats import Column, Format
 from observability import LOG, ROUTE, ROWS
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 1 << 16
 
+# Sends the head, with a Content-Length if that is known by then, and gives back what sends the body.
+Start = Callable[[int | None], Callable[[bytes], object]]
+
 
 class _Body(io.RawIOBase):
     """Frames what COPY writes, and puts the response's start off until there is something to send.
@@ -32,8 +36,10 @@ class _Body(io.RawIOBase):
     Until then an error can still become a problem document, and a short body gets a Content-Length.
     """
 
-    def __init__(self, form: Format, start: Callable[[int | None], Callable[[bytes], object]]) -> None:
+    def __init__(self, form: Format, columns: Sequence[Column], start: Start) -> None:
         self._form = form
+        self._head = form.head(columns)
+        self._rewritten = form.rewriter(columns)
         self._start = start
         self._send: Callable[[bytes], object] | None = None
         self._last = self._ended = False
@@ -52,8 +58,9 @@ class _Body(io.RawIOBase):
         return len(data)
 
     def _pass_on(self, part: bytes) -> None:
+        part = self._rewritten(part)
         if not self.started:
-            part = self._form.opening + part[self._form.skipped :]
+            part = self._head + part[self._form.skipped :]
         if self._last:
             part += self._form.closing
             self._ended = True
@@ -70,13 +77,24 @@ class _Body(io.RawIOBase):
             self._pass_on(b"")
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is to be read, and the columns that it has."""
+
+    statement: Statement
+    columns: Sequence[Column]
+
+    def bind(self, values: Mapping[str, Any]) -> "Rows":
+        return replace(self, statement=self.statement.bind(values))
+
+
 class CopyResponse(Response):
     """A response whose body is what COPY makes of a SELECT."""
 
-    def __init__(self, snapshot: Snapshot, statement: Statement, form: Format) -> None:
+    def __init__(self, snapshot: Snapshot, rows: Rows, form: Format) -> None:
         super().__init__(iter(()), content_type=form.content_type)
         self._snapshot = snapshot
-        self._statement = statement
+        self._rows = rows
         self._form = form
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -88,7 +106,7 @@ class CopyResponse(Response):
                 self.content_length = length
             return start_response(self.status, self.get_wsgi_headers(environ).to_wsgi_list())
 
-        body = _Body(self._form, start)
+        body = _Body(self._form, self._rows.columns, start)
         with ExitStack() as unless_whole:
             unless_whole.callback(self.close)
             try:
@@ -111,8 +129,8 @@ class CopyResponse(Response):
         if client is not None:
             client.settimeout(current_app.config["SEND_TIMEOUT"])
         buffered = io.BufferedWriter(body, BUFFER_BYTES)
-        rows = self._snapshot.copy(self._statement, self._form.copy_options, buffered)
-        ROWS.labels(environ.get(ROUTE, "none")).inc(rows)
+        count = self._snapshot.copy(self._rows.statement, self._form.copy_options, buffered)
+        ROWS.labels(environ.get(ROUTE, "none")).inc(count)
         body.end(buffered)
 
 

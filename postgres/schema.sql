@@ -19,6 +19,7 @@ CREATE TABLE air_quality_measurements (
     pm10 double precision,
     pm2_5 double precision,
     PRIMARY KEY (id_entity, time_instant),
+    CONSTRAINT id_entity_is_named CHECK (id_entity <> ''),
     -- Years that ISO 8601 writes with four digits; it keeps out infinity, too.
     CONSTRAINT time_instant_is_representable
         CHECK (time_instant >= '0001-01-01' AND time_instant < '10000-01-01'),

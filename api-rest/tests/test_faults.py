@@ -263,7 +263,7 @@ def test_metrics_count_across_workers(client: Client) -> None:
     before = counted()
     for _ in range(20):  # over connections of their own, so that both workers get some
         requests.get(client.url + "/stations", timeout=5)
-    assert counted() == before + 20
+    wait_until(lambda: counted() == before + 20)
     metrics = client.get("/metrics")
     assert metrics.headers["Cache-Control"] == "no-store"
     for name in (
@@ -276,6 +276,7 @@ def test_metrics_count_across_workers(client: Client) -> None:
         assert name in metrics.text
     assert 'route="/stations"' in metrics.text
     client.get("/made/up/by/a/client")
+    wait_until(lambda: 'route="none",status="404"' in client.get("/metrics").text)
     assert "made/up" not in client.get("/metrics").text
 
 

@@ -138,3 +138,8 @@ def test_stations_sort_bytewise_on_every_system(superuser: connection) -> None:
             "SELECT id_entity FROM api.air_quality_measurements WHERE time_instant = now() ORDER BY id_entity"
         )
         assert cursor.fetchall() == [("Z",), ("a_",), ("é",)]
+
+
+def test_a_station_has_a_name(superuser: connection) -> None:
+    with superuser.cursor() as cursor, pytest.raises(CheckViolation, match="id_entity_is_named"):
+        cursor.execute("INSERT INTO api.air_quality_measurements VALUES ('2020-01-01', '')")
