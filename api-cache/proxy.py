@@ -21,7 +21,7 @@ from sharing.question import MAX_LOOKS, Question
 from store.stored import select, target_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from httpcache.messages import Entry, Exchange, Policy, Request
     from keeping import Keeper
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from origin.client import Content
     from origin.exchanges import Exchanges
     from replies import Reply
-    from sharing.buffer import Budget, Reader
+    from sharing.buffer import Budget, Parts, Reader
     from sharing.flights import Flight, Flights, Outcome
     from store.levels import Levels, View
 
@@ -233,8 +233,25 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             request, fwd, fetch, content, now=self.clock(), policy=self.policy, collapsed=not own
         )
 
-    async def _repeat(self, request: Request, fetch: Fetch) -> Reader:
+    async def _repeat(self, request: Request, fetch: Fetch) -> Parts:
         """The same content once more, for a client that is slower than those with whom it shared it."""
+        if fetch.is_being_stored:
+            await fetch.ended()
+            content = await self._stored_content(request, fetch)
+            if content is not None:
+                return content
+        return await self._fetch_again(request, fetch)
+
+    async def _stored_content(self, request: Request, fetch: Fetch) -> Parts | None:
+        view = await self.levels.latest(request.target)
+        entry = variants.select(view.entries, request.headers)
+        if entry is None or entry.etag != fetch.exchange.response.headers.get("etag"):
+            return None
+        stored = select(view.page.stored, entry)
+        content = await self.levels.content(view, stored, "identity", stored.length)
+        return _at_once(content) if isinstance(content, bytes) else content
+
+    async def _fetch_again(self, request: Request, fetch: Fetch) -> Reader:
         exchange, answer = await self.exchanges.send(outgoing(request, shared=True))
         place = Fetch(answer, exchange, None, self.budget, _nothing).reader()
         assert place is not None  # noqa: S101  # nobody else knows of it
@@ -306,6 +323,10 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             self.flights.forget(key)
             self.counters.add("invalidations")
         await self.levels.drop(keys)
+
+
+async def _at_once(content: bytes) -> AsyncGenerator[bytes]:
+    yield content
 
 
 def _nothing() -> None:

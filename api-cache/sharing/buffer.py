@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES = 1024 * 1024
 """How far the source may be ahead of the slowest reader of what is not kept."""
+LAG_BYTES = 16 * 1024 * 1024
+"""How far a reader of what is not kept may be behind the fastest one, where it may be outrun. Even clients
+that are equally fast are apart by what the kernel holds for each."""
 NOBODY_SECONDS = 5.0
 """How long the source waits for a reader."""
 
@@ -89,7 +92,7 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
     A buffer that keeps everything lets each reader take its time, and latecomers find the beginning. When the
     budget is used up, or keeping is pointless, it goes on as a window; once that has moved, there is no place
     for a latecomer any more. The window moves with the slowest reader; or, where readers can do without this
-    buffer (`may_outrun`), with the fastest, and whoever falls more than a window behind loses its place.
+    buffer (`may_outrun`), with the fastest, and whoever falls too far behind loses its place.
     """
 
     def __init__(
@@ -182,7 +185,7 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
 
     def _leave_behind(self) -> None:
         """Take their place from those who are too far behind the fastest."""
-        far = max((reader.read_bytes for reader in self._readers), default=0) - WINDOW_BYTES
+        far = max((reader.read_bytes for reader in self._readers), default=0) - LAG_BYTES
         for reader in [reader for reader in self._readers if reader.read_bytes < far]:
             reader.is_outrun = True
             self._readers.remove(reader)

@@ -83,7 +83,9 @@ def test_while_it_keeps_nobody_waits_and_latecomers_find_the_beginning():
     asyncio.run(story())
 
 
-def test_who_may_be_outrun_holds_nobody_up():
+def test_who_may_be_outrun_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr("sharing.buffer.LAG_BYTES", WINDOW_BYTES)
+
     async def story():
         buffer = Buffer(Budget(0), keeps=False, may_outrun=True)
         slow, near, fast = buffer.reader(), buffer.reader(), buffer.reader()
@@ -156,7 +158,7 @@ class Client:
     is_outrun: bool = False
 
 
-WINDOW, PART_BYTES, BUDGET = 20, 8, 40
+WINDOW, LAG, PART_BYTES, BUDGET = 20, 25, 8, 40
 
 
 class Passing(RuleBasedStateMachine):
@@ -169,6 +171,7 @@ class Passing(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(module, "WINDOW_BYTES", WINDOW)
+        self.patch.setattr(module, "LAG_BYTES", LAG)
         self.loop = asyncio.new_event_loop()
         self.budget = Budget(BUDGET)
         self.desertions = 0
@@ -224,7 +227,7 @@ class Passing(RuleBasedStateMachine):
     def outrun(self):
         read = {each: sum(map(len, self.parts[: each.count])) for each in self.readers if not each.is_outrun}
         for each, size in read.items():
-            each.is_outrun = size < max(read.values()) - WINDOW
+            each.is_outrun = size < max(read.values()) - LAG
 
     # ---- the source
 
@@ -296,7 +299,7 @@ class Passing(RuleBasedStateMachine):
     def only_what_somebody_needs_is_held(self):
         held = sum(map(len, self.buffer._parts))
         assert held == sum(map(len, self.parts[self.dropped :]))
-        assert held <= BUDGET + WINDOW * (1 + self.may_outrun) + PART_BYTES
+        assert held <= BUDGET + WINDOW + LAG * self.may_outrun + PART_BYTES
         assert BUDGET - self.budget.left <= held
 
     @invariant()

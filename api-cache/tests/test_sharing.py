@@ -178,6 +178,21 @@ def test_a_slow_client_does_not_hold_up_those_with_whom_it_shared(make_cache, or
     assert len(origin.asked(path)) == 2
 
 
+def test_who_is_outrun_gets_the_rest_from_the_store_if_it_is_there(make_cache, origin):
+    """The memory for what passes is used up by others who are slow."""
+    cache = make_cache(CACHE_MAX_OBJECT_BYTES="30000000", CACHE_WORKERS="1")
+    body, paths = LARGE[:25_000_000], [fresh_path() for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            slowly(
+                origin, path, 'ETag: "a"', "Content-Type: image/png", "Cache-Control: max-age=60", body=body
+            )
+            slow, fast = stack.enter_context(pair(cache, path))
+            assert content(fast) == body
+        assert content(slow) == body
+    assert [len(origin.asked(path)) for path in paths] == [1, 1, 1]
+
+
 def test_a_slow_client_never_gets_the_rest_of_something_else(make_cache, origin):
     cache = make_cache(CACHE_MAX_OBJECT_BYTES="1000000", CACHE_WORKERS="1")
     path = fresh_path()
