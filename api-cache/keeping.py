@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import coding
 from httpcache import fields, storing, validation, variants
+from httpcache.storing import Refusal
 from sharing.fetch import Storing, Unstored
 from sharing.flights import Validated
 from store.memory import Page
@@ -14,7 +15,6 @@ from store.stored import select
 
 if TYPE_CHECKING:
     from httpcache.messages import Entry, Exchange, Policy
-    from httpcache.storing import Refusal
     from observability.counters import Counters
     from store.levels import Levels, View
     from store.stored import Stored
@@ -96,7 +96,7 @@ class Keeper:
         refusal = self._refusal(replace(exchange, request=request, response=stored.entry.response))
         if refusal is None:
             await self.levels.replace(view, stored, storing.retention(stored.entry, self.policy))
-        else:
+        elif refusal is not Refusal.AUTHORIZATION:  # what it says to one user says nothing of the entry
             await self.levels.drop([view.key])
         return refusal
 

@@ -13,7 +13,7 @@ import replies
 from httpcache import fields, freshness, invalidation, reuse, status, validation, variants
 from httpcache.reuse import Forward, Fwd, Serve, Unsatisfiable, Validate
 from origin.errors import OriginBroken, OriginError
-from origin.outgoing import outgoing
+from origin.outgoing import has_unkeyed, outgoing
 from sharing.fetch import Fetch, Storing
 from sharing.flights import LookAgain, Validated
 from sharing.pursuit import Pursuit
@@ -311,8 +311,9 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         return self._passing(request, fwd, fetch, place, own=True)
 
     async def _storing_for_get(self, exchange: Exchange) -> Storing | None:
-        """An answer to POST may say that it is what a GET would get."""
-        if exchange.request.method != "POST" or not self.keeper.may_store(exchange):
+        """An answer to POST may say that it is what a GET would get, whose unkeyed fields had stayed here."""
+        is_such = exchange.request.method == "POST" and not has_unkeyed(exchange.request)
+        if not is_such or not self.keeper.may_store(exchange):
             return None
         found = self.keeper.storing(await self.levels.latest(exchange.request.target), exchange)
         return found if isinstance(found, Storing) else None

@@ -47,6 +47,11 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
     return replace(request, headers=Headers((*lines, status.via(request.version))))
 
 
+def has_unkeyed(request: Request) -> bool:
+    """Whether the request has a field that may change the answer, though it is no part of the key."""
+    return any(_is_unkeyed(name) for name in request.headers.names())
+
+
 def _is_unkeyed(name: str) -> bool:
     # CGI, and so WSGI, cannot tell `_` from `-`.
     plain = name.lower().replace("_", "-")

@@ -654,6 +654,28 @@ def test_rfc9111_4_4_same_origin_locations_are_invalidated(rfc, origin, name: st
     tell(rfc, origin, [Step(HIT)], foreign)
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-HTTP-Method-Override", "X_Original_URL"])
+def test_a_post_with_what_is_no_part_of_the_key_serves_no_gets(rfc, origin, name: str) -> None:
+    path = fresh_path()
+    lines = ("Cache-Control: max-age=60", f"Content-Location: {path}")
+    origin.on(path, lambda wire, got: wire.send(answer(b"evil" if got.values(name) else b"good", *lines)))
+    assert ask(rfc.port, path, (name, "evil.test"), method="POST", body=b"x").body == b"evil"
+    assert ask(rfc.port, path).body == b"good"
+
+
+def test_rfc9111_3_5_what_a_304_says_to_one_user_leaves_the_entry_as_it_is(rfc, origin) -> None:
+    validated = "fwd=stale; fwd-status=304"
+    tell(
+        rfc,
+        origin,
+        [
+            Step(STORED, (*AGED, 'ETag: "a"')),
+            Step(f"{validated}; detail=authorization", says=304, asked=AUTHORIZED),
+            Step(f"{validated}; stored", says=304, passes=('If-None-Match: "a"',)),
+        ],
+    )
+
+
 def test_rfc9110_9_3_3_a_post_answer_may_serve_later_gets(rfc, origin) -> None:
     path = fresh_path()
     lines = (f"Expires: {FUTURE}", f"Content-Location: {path}")
