@@ -23,19 +23,22 @@ Rule = Callable[[list[Manifest]], Iterator[str]]
 
 # Core and stable: what every conformant cluster has.
 API_VERSIONS = {"v1", "apps/v1", "batch/v1", "autoscaling/v2", "policy/v1", "networking.k8s.io/v1"}
+KUBERNETES_VERSIONS = ("1.30", "1.35")
 LARGEST_ANNOTATION = 262_144
+POD_WIDE = {"runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile", "procMount"}
 PROBES = ["startupProbe", "readinessProbe", "livenessProbe"]
 SERVICES = ["api-rest", "api-cache"]
 INTERNAL_PATHS = ["/metrics", "/healthz", "/readyz"]
 
 
 def schema(manifests: list[Manifest]) -> Iterator[str]:
-    """Strictly: a misspelt field is a breach, too."""
+    """Strictly: a misspelt field is a breach, too. By the oldest and the newest version that we support."""
     for manifest in manifests:
-        try:
-            kubernetes_validate.validate(manifest, "1.31", strict=True)
-        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-            yield f"{title(manifest)}: {error}"
+        for version in KUBERNETES_VERSIONS:
+            try:
+                kubernetes_validate.validate(manifest, version, strict=True)
+            except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+                yield f"{title(manifest)}, {version}: {error}"
 
 
 def stable_api_groups(manifests: list[Manifest]) -> Iterator[str]:
@@ -104,6 +107,8 @@ def unrestricted(workload: Workload, container: Manifest) -> Iterator[str]:
         yield f"{name} keeps capabilities"
     if any("hostPort" in port for port in container.get("ports", [])):
         yield f"{name} takes a port of its node"
+    for setting in sorted(POD_WIDE & set(context)):
+        yield f"{name} sets {setting} for itself: it is the pod's to say"
 
 
 def no_token(manifests: list[Manifest]) -> Iterator[str]:
@@ -227,6 +232,22 @@ def secrets(manifests: list[Manifest]) -> Iterator[str]:
                     yield f"{workload.name} has {name} in the open"
 
 
+def stores(manifests: list[Manifest]) -> Iterator[str]:
+    """Postgres keeps its data, and is found by the address of its pod; Redis keeps nothing, within bounds."""
+    postgres, service = (named(manifests, kind, "postgres") for kind in ("StatefulSet", "Service"))
+    if not postgres or not postgres["spec"].get("volumeClaimTemplates"):
+        yield "postgres keeps its data nowhere"
+    if not service or service["spec"].get("clusterIP") != "None":
+        yield "the Service of postgres is not headless"
+    files = named(manifests, "ConfigMap", "redis-files")
+    lines = files["data"]["redis.conf"].splitlines() if files else []
+    settings = dict(line.split(" ", 1) for line in lines if line[:1].isalpha())
+    if "maxmemory" not in settings:
+        yield "redis takes all memory that it gets"
+    if not settings.get("maxmemory-policy", "").startswith("allkeys-"):
+        yield "redis refuses what is new when it is full"
+
+
 def rolls_without_loss(manifests: list[Manifest]) -> Iterator[str]:
     for manifest in of_kind(manifests, "Deployment"):
         name, spec = manifest["metadata"]["name"], manifest["spec"]
@@ -247,8 +268,11 @@ def replicated(manifests: list[Manifest]) -> Iterator[str]:
         scaler = named(manifests, "HorizontalPodAutoscaler", name)
         if not scaler or scaler["spec"].get("minReplicas", 1) < 2:
             yield f"{name} is not scaled from two pods on"
-        if not named(manifests, "PodDisruptionBudget", name):
+        budget = named(manifests, "PodDisruptionBudget", name)
+        if not budget:
             yield f"{name} has no disruption budget"
+        elif budget["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+            yield f"{name} keeps a node from being drained while none of its pods is ready"
         if not manifest["spec"]["template"]["spec"].get("topologySpreadConstraints"):
             yield f"{name} may lie on one node"
 
@@ -315,6 +339,27 @@ def peers(manifests: list[Manifest], ends: list[Manifest]) -> Iterator[str]:
 
 def selected(manifests: list[Manifest], selector: Manifest) -> list[str]:
     return [workload.name for workload in workloads(manifests) if selects(selector, workload.labels)]
+
+
+def names_are_looked_up(manifests: list[Manifest]) -> Iterator[str]:
+    """Whoever connects to a name may ask the cluster's DNS for it, by UDP and TCP; nobody else may."""
+    asking = {here for here, _, _ in connections(manifests)}
+    for protocol in ("UDP", "TCP"):
+        able = {
+            name
+            for policy in of_kind(manifests, "NetworkPolicy")
+            for way in policy["spec"].get("egress", [])
+            if leads_to_dns(way, protocol)
+            for name in selected(manifests, policy["spec"]["podSelector"])
+        }
+        yield from (f"{name} cannot look up a name by {protocol}" for name in sorted(asking - able))
+        yield from (f"{name} may ask DNS by {protocol}, but does not" for name in sorted(able - asking))
+
+
+def leads_to_dns(way: Manifest, protocol: str) -> bool:
+    servers = [end for end in way.get("to", []) if "namespaceSelector" in end]
+    reached = any(selects(end.get("podSelector", {}), {"k8s-app": "kube-dns"}) for end in servers)
+    return reached and {"port": 53, "protocol": protocol} in way["ports"]
 
 
 def scraped(manifests: list[Manifest]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.delivery.manifests import ROOT
 
 DIGEST = "sha256:" + "ab" * 32
@@ -38,10 +39,17 @@ def calls(folder: Path) -> list[str]:
 
 KUBECTL = """
 case "$*" in
-  apply*) cat >"$(dirname "$0")/applied" ;;
+  "apply view-last-applied configmap"*) echo '{"kind": "ConfigMap", "data": {"CACHE_TTL": "30"}}' ;;
+  apply*)
+    to=applied
+    [[ ! -e $(dirname "$0")/applied ]] || to=again
+    cat >"$(dirname "$0")/$to" ;;
   "rollout status $STUCK"*) [[ -e $(dirname "$0")/undone ]] ;;
-  "rollout undo"*) touch "$(dirname "$0")/undone" ;;
-  "get deployment/"*) if [[ -e $(dirname "$0")/applied ]]; then echo -n 8; else echo -n 7; fi ;;
+  "rollout undo $STUCK"*) touch "$(dirname "$0")/undone" ;;
+  "get statefulset/"*) echo -n new ;;
+  "get deployment/"*.spec.replicas*) echo -n 5 ;;
+  "get deployment/"* | "get controllerrevision/new"*)
+    if [[ -e $(dirname "$0")/applied ]]; then echo -n 8; else echo -n 7; fi ;;
 esac
 """
 
@@ -72,12 +80,7 @@ def deploy(
 def test_deploy_waits_for_everything(checkout: Path, tmp_path: Path) -> None:
     assert deploy(checkout, tmp_path / "tools").returncode == 0
     waited = [call.split()[2] for call in calls(tmp_path / "tools") if call.startswith("rollout status")]
-    assert waited == [
-        "statefulset/postgres",
-        "statefulset/redis",
-        "deployment/api-rest",
-        "deployment/api-cache",
-    ]
+    assert waited == WORKLOADS
 
 
 def test_deploy_takes_images_by_digest(checkout: Path, tmp_path: Path) -> None:
@@ -89,16 +92,52 @@ def test_deploy_takes_images_by_digest(checkout: Path, tmp_path: Path) -> None:
     assert "image: api-rest:1.0.0\n" in applied
 
 
+WORKLOADS = ["statefulset/postgres", "statefulset/redis", "deployment/api-rest", "deployment/api-cache"]
+
+
 @pytest.mark.parametrize("stuck", ["deployment/api-cache", "statefulset/postgres"])
 def test_deploy_undoes_what_does_not_roll_out(checkout: Path, tmp_path: Path, stuck: str) -> None:
     done = deploy(checkout, tmp_path / "tools", stuck=stuck)
     assert done.returncode == 1
     assert stuck in done.stderr
     undone = [call for call in calls(tmp_path / "tools") if call.startswith("rollout undo")]
-    assert undone == [
-        "rollout undo deployment/api-rest --to-revision 7",
-        "rollout undo deployment/api-cache --to-revision 7",
-    ]
+    assert undone == [f"rollout undo {name} --to-revision 7" for name in WORKLOADS]
+
+
+def test_deploy_frees_a_stateful_set_from_the_pod_that_it_waits_for(checkout: Path, tmp_path: Path) -> None:
+    """The controller replaces no pod of its own that is not ready, whatever its template says by then."""
+    deploy(checkout, tmp_path / "tools", stuck="statefulset/postgres")
+    done = calls(tmp_path / "tools")
+    (deleted,) = (call for call in done if call.startswith("delete"))
+    assert deleted.startswith("delete pod postgres-0 ")
+    assert done.index(deleted) == done.index("rollout undo statefulset/postgres --to-revision 7") + 1
+
+
+def test_deploy_brings_the_settings_back_before_the_pods(checkout: Path, tmp_path: Path) -> None:
+    deploy(checkout, tmp_path / "tools", stuck="deployment/api-cache")
+    assert '"CACHE_TTL": "30"' in (tmp_path / "tools" / "again").read_text()
+    order = [call.split()[:2] for call in calls(tmp_path / "tools")]
+    applied = max(index for index, call in enumerate(order) if call == ["apply", "--filename"])
+    assert applied < order.index(["rollout", "undo"])
+
+
+def test_deploy_keeps_the_pods_that_an_autoscaler_has_added(checkout: Path, tmp_path: Path) -> None:
+    deploy(checkout, tmp_path / "tools")
+    applied = yaml.safe_load_all((tmp_path / "tools" / "applied").read_text())
+    replicas = {
+        f"{each['kind']}/{each['metadata']['name']}".lower(): each["spec"]["replicas"]
+        for each in applied
+        if each and "replicas" in each.get("spec", {})
+    }
+    assert replicas == dict(zip(WORKLOADS, [1, 1, 5, 5], strict=True))
+
+
+def test_the_first_deploy_has_nothing_to_go_back_to(checkout: Path, tmp_path: Path) -> None:
+    nothing = 'case "$*" in "rollout status"*) exit 1 ;; "apply --filename"*) cat >/dev/null ;; esac'
+    assert deploy(checkout, tmp_path / "tools", nothing).returncode == 1
+    done = calls(tmp_path / "tools")
+    assert [call for call in done if call.startswith("apply --filename")] == ["apply --filename -"]
+    assert not [call for call in done if call.startswith(("rollout undo", "delete"))]
 
 
 def test_deploy_leaves_alone_what_it_did_not_change(checkout: Path, tmp_path: Path) -> None:
@@ -210,6 +249,27 @@ def test_merge_brings_the_commit_into_the_branch(feature: Path, repository: Path
     assert done.returncode == 0, done.stderr
     assert "Merge feature/x into develop" in git(repository, "log", "--format=%s", "develop")
     assert git(repository, "show", "develop:feature") == "feature"
+
+
+@pytest.mark.usefixtures("feature")
+def test_merge_needs_no_name_and_no_other_branch(repository: Path, tmp_path: Path) -> None:
+    """As in an agent of Jenkins: nobody is configured, and the clone follows the built branch alone."""
+    clone, home = tmp_path / "agent", tmp_path / "home"
+    home.mkdir()
+    only = ["--quiet", "--single-branch", "--branch", "feature/x"]
+    git(tmp_path, "clone", *only, str(repository), str(clone))
+    nobody = {name: value for name, value in GIT.items() if not name.startswith(("GIT_AUTHOR", "GIT_COMM"))}
+    done = subprocess.run(
+        [ROOT / ".ci" / "merge", "develop"],
+        cwd=clone,
+        env=nobody | {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "EMAIL": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert git(repository, "show", "develop:feature") == "feature"
+    assert git(repository, "log", "-1", "--format=%cn", "develop") == GIT["GIT_COMMITTER_NAME"]
 
 
 def test_merge_tries_again_when_somebody_was_faster(feature: Path, repository: Path) -> None:

@@ -109,6 +109,11 @@ def test_a_stage_that_works_runs_in_a_container(name: str) -> None:
     assert "agent { dockerfile { dir '.ci'" in stages()[name]
 
 
+def test_the_engine_sees_what_the_integration_tests_mount() -> None:
+    """Containers that they start get folders of /tmp, which must be the engine's own."""
+    assert "--volume /tmp:/tmp " in stages()["Integration"]
+
+
 def test_production_waits_for_a_person_and_holds_no_agent_meanwhile() -> None:
     approve = stages()["Approve"]
     assert "input {" in approve

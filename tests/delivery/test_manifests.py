@@ -1,5 +1,6 @@
 """The manifests keep every rule, and every rule notices a manifest that does not."""
 
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,11 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
         "escalation",
         lambda m: container(m, "api-cache")["securityContext"].pop("allowPrivilegeEscalation"),
     ),
+    (
+        rules.restricted,
+        "root in one container",
+        lambda m: container(m, "api-cache")["securityContext"].update(runAsUser=0, runAsNonRoot=False),
+    ),
     (rules.restricted, "host port", lambda m: container(m, "api-cache")["ports"][0].update(hostPort=80)),
     (rules.no_token, "token", lambda m: pod(m, "api-cache").pop("automountServiceAccountToken")),
     (rules.no_service_links, "links", lambda m: pod(m, "api-cache").update(enableServiceLinks=True)),
@@ -138,6 +144,11 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
     (rules.replicated, "single", lambda m: spec(m, "Deployment", "api-rest").update(replicas=1)),
     (rules.replicated, "no scaler", lambda m: remove(m, "HorizontalPodAutoscaler", "api-rest")),
     (rules.replicated, "no budget", lambda m: remove(m, "PodDisruptionBudget", "api-rest")),
+    (
+        rules.replicated,
+        "no drain",
+        lambda m: spec(m, "PodDisruptionBudget", "api-rest").pop("unhealthyPodEvictionPolicy"),
+    ),
     (rules.replicated, "one node", lambda m: pod(m, "api-rest").pop("topologySpreadConstraints")),
     (rules.denied_by_default, "no wall", lambda m: remove(m, "NetworkPolicy", "air-quality-deny-all")),
     (rules.network_edges, "closed", lambda m: remove(m, "NetworkPolicy", "redis")),
@@ -152,6 +163,25 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
         lambda m: spec(m, "NetworkPolicy", "postgres")["ingress"][0]["from"].append(
             {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "api-cache"}}}
         ),
+    ),
+    (rules.names_are_looked_up, "no DNS", lambda m: remove(m, "NetworkPolicy", "air-quality-dns")),
+    (
+        rules.names_are_looked_up,
+        "no DNS by TCP",
+        lambda m: spec(m, "NetworkPolicy", "air-quality-dns")["egress"][0]["ports"].pop(),
+    ),
+    (
+        rules.names_are_looked_up,
+        "too open",
+        lambda m: spec(m, "NetworkPolicy", "air-quality-dns")["podSelector"]["matchExpressions"].pop(),
+    ),
+    (rules.stores, "no volume", lambda m: spec(m, "StatefulSet", "postgres").pop("volumeClaimTemplates")),
+    (rules.stores, "not headless", lambda m: spec(m, "Service", "postgres").pop("clusterIP")),
+    (rules.stores, "no bound", lambda m: data(m, "redis-files").update({"redis.conf": "save x\n"})),
+    (
+        rules.stores,
+        "no eviction",
+        lambda m: data(m, "redis-files").update({"redis.conf": "maxmemory 1\nmaxmemory-policy noeviction\n"}),
     ),
     (
         rules.scraped,
@@ -180,6 +210,14 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
         "all paths",
         lambda m: spec(m, "Ingress", "api-cache")["rules"][0]["http"]["paths"][0].update(pathType="Prefix"),
     ),
+    (
+        rules.ingress_keeps_internals_in,
+        "everything else",
+        lambda m: spec(m, "Ingress", "api-cache").update(
+            defaultBackend={"service": {"name": "api-cache", "port": {"name": "http"}}}
+        ),
+    ),
+    (rules.ingress_has_tls, "no class", lambda m: spec(m, "Ingress", "api-cache").pop("ingressClassName")),
     (rules.ingress_has_tls, "no TLS", lambda m: spec(m, "Ingress", "api-cache").pop("tls")),
     (
         rules.ingress_has_tls,
@@ -188,6 +226,14 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
     ),
 ]
 RULES = sorted({rule for rule, _, _ in BREACHES}, key=lambda rule: rule.__name__)
+
+
+def test_every_rule_is_proven_by_a_breach() -> None:
+    def is_rule(found: object) -> bool:
+        return inspect.isfunction(found) and inspect.signature(found) == inspect.signature(rules.schema)
+
+    ours = {found for _, found in inspect.getmembers(rules, is_rule) if found.__module__ == rules.__name__}
+    assert ours == set(RULES)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
