@@ -1,6 +1,7 @@
 """The way to Postgres: a bounded pool, one snapshot a request, queries that end when their client goes."""
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import psycopg2
 from psycopg2.errorcodes import QUERY_CANCELED
 from psycopg2.extensions import connection as Psycopg2Connection  # noqa: N812 - it is a class
 from psycopg2.extensions import cursor as Psycopg2Cursor  # noqa: N812
-from sqlalchemy import Engine, PoolProxiedConnection, Select
+from sqlalchemy import Engine, PoolProxiedConnection, Select, event
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
@@ -49,7 +50,6 @@ def engine_options(config: Config) -> dict[str, Any]:
         "pool_size": config.postgres_pool_size,
         "max_overflow": 0,
         "pool_timeout": config.postgres_pool_timeout,
-        "pool_pre_ping": True,
         "pool_use_lifo": True,
         "pool_reset_on_return": None,  # a snapshot ends its transaction itself
     }
@@ -71,8 +71,8 @@ class Statement:
     unsorted: bool = False
 
     @classmethod
-    def of(cls, select: Select[Any], *, unsorted: bool = False) -> "Statement":
-        compiled = select.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    def of(cls, statement: Select[Any], *, unsorted: bool = False) -> "Statement":
+        compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
         return cls(str(compiled), compiled.params, unsorted)
 
     def bind(self, values: Mapping[str, Any]) -> "Statement":
@@ -164,6 +164,7 @@ class Database:
     """
 
     def __init__(self, engine: Engine, *, waiting: int) -> None:
+        event.listen(engine, "checkout", _refuse_ended)
         self._engine = engine
         self._places = threading.BoundedSemaphore(waiting)
 
@@ -192,6 +193,17 @@ class Database:
                 raise Unavailable("All connections to the database are busy.", kind="busy") from error
             finally:
                 self._places.release()
+
+
+def _refuse_ended(driver: Psycopg2Connection, _record: object, _proxy: object) -> None:
+    """Let the pool replace a connection that has ended: what is idle has nothing to say but that.
+
+    SQLAlchemy's own ping would cost every request a round trip.
+    """
+    idle = select.poll()
+    idle.register(driver, select.POLLIN)
+    if idle.poll(0):
+        raise sqlalchemy_errors.DisconnectionError
 
 
 def _never() -> bool:

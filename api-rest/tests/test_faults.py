@@ -146,6 +146,30 @@ def test_a_restart_of_postgres_breaks_the_answer_visibly(
     assert len(near.get("/air_quality?limit=1").json()) == 1
 
 
+def test_connections_that_ended_while_idle_cost_no_request(
+    small_service: ApiRest, near: Client, big: Postgres
+) -> None:
+    session = big.connect()
+    session.autocommit = True
+    ours = "FROM pg_stat_activity WHERE application_name = 'api-rest'"
+
+    def connections() -> int:
+        with session.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) {ours}")
+            ((count,),) = cursor.fetchall()
+        return int(count)
+
+    held = begin(small_service)  # of the pool's two connections, one
+    assert near.get("/readyz").status_code == 200
+    held.close()
+    wait_until(lambda: connections() >= 1)
+    for _ in range(3):
+        with session.cursor() as cursor:
+            cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {ours}")
+        assert [near.get("/readyz").status_code for _ in range(3)] == [200] * 3
+    session.close()
+
+
 def test_no_dump_is_sorted_before_its_first_row(big: Postgres) -> None:
     """Though Postgres finds it cheaper, as it does at 100 million rows."""
     admin = big.connect()
