@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from store.shared import LOCK_SECONDS, Store
 from .fetch import Fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from httpcache.messages import Request
     from httpcache.storing import Refusal
@@ -52,8 +53,16 @@ class Flight:
 
     name: str
     ready: asyncio.Future[Outcome]
+    locks: bool
+    """Whether it waits for other processes that ask the same."""
     token: bytes | None = None
     heartbeat: asyncio.Task[None] | None = None
+
+
+Lead = Callable[[Flight], Awaitable[Outcome]]
+"""Asks the question."""
+MAX_SUCCESSORS = 2
+"""How often waiters have a question asked anew; what then still takes long is the origin itself."""
 
 
 @dataclass(slots=True)
@@ -70,13 +79,11 @@ class Flights:
     def __contains__(self, name: str) -> bool:
         return name in self._flights
 
-    async def join(
-        self, name: str, lead: Callable[[Flight], Awaitable[Outcome]]
-    ) -> tuple[Outcome | None, bool]:
+    async def join(self, name: str, lead: Lead) -> tuple[Outcome, bool]:
         """What comes of the question, and whether it was this caller's own.
 
-        Whoever asks first has it asked, by a task that outlives them. The others wait, but no longer than
-        their patience: None then means that they should ask for themselves.
+        Whoever asks first has it asked, by a task that outlives them. The others wait; when their patience
+        ends, it is asked anew, again once for all of them.
 
         Raises:
             OriginError: the origin failed, for all who waited.
@@ -85,8 +92,26 @@ class Flights:
         if flight is None:
             return await asyncio.shield(self.start(name, lead).ready), True
         with self._counted():
-            done, _ = await asyncio.wait((flight.ready,), timeout=self.patience)
-        return (flight.ready.result() if done else None), False
+            return await self._first_of([flight], lead), False
+
+    async def _first_of(self, flights: list[Flight], lead: Lead) -> Outcome:
+        """What comes first of these, or of the successors that they get while they take too long."""
+        pending = {flight.ready for flight in flights}
+        while True:
+            patience = self.patience if len(flights) <= MAX_SUCCESSORS else None
+            done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for ready in done:
+                if ready.exception() is None or not pending:
+                    return ready.result()
+            if not done:
+                flights.append(self._successor(flights, lead))
+                pending = {*pending, flights[-1].ready}
+
+    def _successor(self, flights: list[Flight], lead: Lead) -> Flight:
+        """The one that another waiter has started already, or else a new one."""
+        name = flights[0].name
+        current = self._flights.get(name)
+        return self.start(name, lead, locks=False) if current is None or current in flights else current
 
     async def until_stored(self, fetch: Fetch) -> LookAgain | None:
         """Wait, no longer than our patience, for the end of what came too far to be joined."""
@@ -96,8 +121,8 @@ class Flights:
                 return LookAgain()
         return None
 
-    def start(self, name: str, lead: Callable[[Flight], Awaitable[Outcome]]) -> Flight:
-        flight = self._flights[name] = Flight(name, asyncio.get_running_loop().create_future())
+    def start(self, name: str, lead: Lead, *, locks: bool = True) -> Flight:
+        flight = self._flights[name] = Flight(name, asyncio.get_running_loop().create_future(), locks)
         self._keep(self._run(flight, lead))
         return flight
 
@@ -122,6 +147,8 @@ class Flights:
         The wait for another process is bounded by our patience, and by its lock, which ends with it.
         Without Redis, or without patience left, we ask all the same.
         """
+        if not flight.locks:
+            return True
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(self.patience):
                 pause = 0.005
@@ -148,7 +175,7 @@ class Flights:
         with contextlib.suppress(StoreUnavailable):
             await self.store.unlock(name, token)
 
-    async def _run(self, flight: Flight, lead: Callable[[Flight], Awaitable[Outcome]]) -> None:
+    async def _run(self, flight: Flight, lead: Lead) -> None:
         outcome: Outcome | None = None
         try:
             outcome = await lead(flight)

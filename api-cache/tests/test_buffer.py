@@ -335,6 +335,6 @@ class Racing(Passing):
 
 
 TestRacing = Racing.TestCase
-TestRacing.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestRacing.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 TestPassing = Passing.TestCase
 TestPassing.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

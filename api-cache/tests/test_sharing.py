@@ -72,8 +72,8 @@ def test_rfc9111_5_2_2_7_a_304_for_one_client_is_not_shared(make_cache, origin, 
     assert all("stored" not in each.cache for each in found.values())
 
 
-@pytest.mark.parametrize("size", [len(BODY), 20 * 2**20])
-def test_a_lost_body_is_asked_for_once(make_cache, client, origin, size):
+@pytest.mark.parametrize(("size", "number"), [(len(BODY), CLIENTS), (20 * 2**20, 4)])
+def test_a_lost_body_is_asked_for_once(make_cache, client, origin, size, number):
     """Redis may evict it, though not its entry."""
     cache = make_cache(CACHE_MEMORY_BYTES="0")
     path = fresh_path()
@@ -85,7 +85,7 @@ def test_a_lost_body_is_asked_for_once(make_cache, client, origin, size):
     origin.on(path, script)
     ask(cache.port, path)
     client.delete(*client.keys(f"api-cache:1:b:{target_hash(path)}*"))
-    assert {len(each.body) for each in together(cache, path).values()} == {size}
+    assert {len(each.body) for each in together(cache, path, number).values()} == {size}
     assert len(origin.asked(path)) == 2
 
 
@@ -148,6 +148,36 @@ def test_without_redis_each_process_still_asks_once(own_valkey, make_cache, orig
     assert len(origin.asked(path)) <= 2
     if harm == "dead":
         assert {each.cache for each in found.values()} == {"fwd=miss", "fwd=miss; collapsed"}
+
+
+def test_a_slow_origin_is_not_asked_by_all_who_lose_patience(make_cache, origin):
+    cache = make_cache(CACHE_COLLAPSE_WAIT="0.3", CACHE_WORKERS="1")
+    path = fresh_path()
+
+    def script(wire, _):
+        time.sleep(2)
+        wire.send(answer(BODY, *TAGGED))
+
+    origin.on(path, script)
+    assert {each.body for each in together(cache, path, 100).values()} == {BODY}
+    assert len(origin.asked(path)) <= 3
+
+
+def test_those_who_wait_get_the_answer_of_whoever_succeeds(make_cache, origin):
+    cache = make_cache(CACHE_COLLAPSE_WAIT="1", CACHE_WORKERS="1", CACHE_ORIGIN_TIMEOUT="3")
+    path = fresh_path()
+    released = threading.Event()
+
+    def script(wire, _):
+        if len(origin.asked(path)) == 1:
+            released.wait(20)
+        time.sleep(2.5)
+        wire.send(answer(BODY, *TAGGED))
+
+    origin.on(path, script)
+    found = [each.status for each in together(cache, path, 20).values()]
+    released.set()
+    assert (found.count(504), found.count(200)) == (1, 19)  # who asked first, and those who asked anew
 
 
 @pytest.mark.parametrize("media_type", ["image/png", "text/plain"])
