@@ -92,7 +92,21 @@ def measurements(given: Given) -> Question:
 
 
 def latest(given: Given) -> Question:
-    """The newest row of each station: one probe of the primary key a station."""
+    """The newest row of each station."""
+    return _last(given) if given["to"] is None else _last_before(given)
+
+
+def _last(given: Given) -> Question:
+    """By the summary that triggers maintain: one row of the primary key a station."""
+    rows = TABLE.alias("m")
+    station, instant = STATIONS.c.id_entity, STATIONS.c.last_instant
+    source = STATIONS.join(rows, (rows.c.id_entity == station) & (rows.c.time_instant == instant))
+    wanted = [station.in_(given["id_entity"])] if given["id_entity"] else []
+    return _rows(rows, given, [*wanted, *within(given, instant)], source)
+
+
+def _last_before(given: Given) -> Question:
+    """By one probe of the primary key a station, which takes Postgres three times as long."""
     station = known_stations(given["id_entity"]).subquery("s")
     own = select(TABLE).where(TABLE.c.id_entity == station.c.id_entity, *within(given, TABLE.c.time_instant))
     newest = own.order_by(TABLE.c.time_instant.desc()).limit(1).lateral("m")

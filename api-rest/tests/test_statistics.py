@@ -142,6 +142,17 @@ def test_latest(client: Client, sql: Cursor) -> None:
     assert [row["time_instant"][:16] for row in earlier] == ["2016-10-01T00:45"]
 
 
+def test_latest_between(client: Client) -> None:
+    everywhere = client.get("/air_quality/latest").json()
+    assert client.get("/air_quality/latest?to=2100-01-01").json() == everywhere
+    since = everywhere[len(everywhere) // 2]["time_instant"]
+    newest = [row for row in everywhere if row["time_instant"] >= since]
+    assert client.get(f"/air_quality/latest?from={since}").json() == newest
+    assert client.get(f"/air_quality/latest?from={since}&to=2100-01-01").json() == newest
+    name = newest[-1]["id_entity"]
+    assert client.get(f"/air_quality/latest?from={since}&id_entity={name}").json() == newest[-1:]
+
+
 def test_stations(client: Client, sql: Cursor) -> None:
     with rows(sql, series(datetime(2020, 1, 1), 3, HOUR)):  # noqa: DTZ001
         found = {row["id_entity"]: row for row in client.get("/stations").json()}
