@@ -145,8 +145,3 @@ def age(entry: Entry, now: float) -> float:
     """current_age in seconds (§4.2.3). Never less than the initial age, even when the clock was set back."""
     resident = now - entry.response_time
     return entry.initial_age + resident if resident > 0 else entry.initial_age
-
-
-def is_fresh(entry: Entry, now: float) -> bool:
-    """Whether the lifetime exceeds the age (§4.2)."""
-    return entry.lifetime > age(entry, now)

@@ -20,11 +20,10 @@ def cache_status(
     stored: bool = False,
     collapsed: bool = False,
     ttl: int | None = None,
-    key: str | None = None,
     detail: str | None = None,
 ) -> str:
     """This cache's member of Cache-Status (RFC 9211 §2)."""
-    if hit and ttl is not None and detail is None and key is None:
+    if hit and ttl is not None and detail is None:
         return f"{NAME}; hit; ttl={ttl}"  # the common case, on the hot path
     parameters = (
         "hit" if hit else None,
@@ -33,7 +32,6 @@ def cache_status(
         "stored" if stored else None,
         "collapsed" if collapsed else None,
         None if ttl is None else f"ttl={ttl}",
-        None if key is None else f"key={_string(key)}",
         None if detail is None else f"detail={detail if _TOKEN.fullmatch(detail) else _string(detail)}",
     )
     return "; ".join((NAME, *(parameter for parameter in parameters if parameter is not None)))

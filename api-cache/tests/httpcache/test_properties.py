@@ -104,10 +104,10 @@ def test_no_rule_raises_whatever_the_fields_hold(
     variants.key(variants.nominated(first.response) or (), asked.headers)
 
 
-@given(st.text(), st.text())
-@example('"', "\\")
-def test_cache_status_is_always_a_valid_structured_field(key: str, detail: str) -> None:
-    found = status.cache_status(fwd=reuse.Fwd.MISS, key=key, detail=detail)
+@given(st.text())
+@example('"\\')
+def test_cache_status_is_always_a_valid_structured_field(detail: str) -> None:
+    found = status.cache_status(fwd=reuse.Fwd.MISS, detail=detail)
     assert len(http_sf.parse(found.encode("ascii"), tltype="list")) == 1
 
 
@@ -219,10 +219,9 @@ def test_lifetimes_and_ages_are_never_negative(exchange: Exchange, policy: Polic
 
 
 @given(entries, instants, instants)
-def test_age_never_sinks_and_what_was_stale_stays_stale(stored: Entry, one: float, other: float) -> None:
+def test_age_never_sinks(stored: Entry, one: float, other: float) -> None:
     earlier, later = sorted((one, other))
     assert freshness.age(stored, earlier) <= freshness.age(stored, later)
-    assert freshness.is_fresh(stored, earlier) >= freshness.is_fresh(stored, later)
 
 
 def rank(decision: reuse.Decision) -> int:
@@ -249,7 +248,7 @@ def test_only_what_the_rules_allow_is_served(
     decision = reuse.decide(asked, [stored], now, policy)
     if isinstance(decision, reuse.Serve):
         assert not stored.always_validate
-        assert decision.stale is not freshness.is_fresh(stored, now)
+        assert decision.stale is (freshness.age(stored, now) >= stored.lifetime)
         assert not (decision.stale and stored.must_revalidate)
         assert variants.matches(stored, asked.headers)
         assert asked.method in {"GET", "HEAD"}

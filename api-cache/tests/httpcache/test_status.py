@@ -16,9 +16,6 @@ from httpcache.reuse import Fwd
             {"hit": True, "ttl": 3, "detail": "memory"}, "api-cache; hit; ttl=3; detail=memory", id="2.8"
         ),
         pytest.param(
-            {"hit": True, "ttl": 3, "key": "k"}, 'api-cache; hit; ttl=3; key="k"', id="rfc9211-2.7 and ttl"
-        ),
-        pytest.param(
             {"fwd": Fwd.STALE, "ttl": -5}, "api-cache; fwd=stale; ttl=-5", id="rfc9211-2.4 not a hit"
         ),
         pytest.param({"fwd": Fwd.MISS}, "api-cache; fwd=miss", id="rfc9211-2.2 fwd"),
@@ -36,7 +33,9 @@ from httpcache.reuse import Fwd
             id="rfc9211-2.6 collapsed",
         ),
         pytest.param(
-            {"hit": True, "key": 'a"\\b\xfc'}, 'api-cache; hit; key="a\\"\\\\b?"', id="rfc9211-2.7 key"
+            {"hit": True, "detail": 'a"\\b\xfc'},
+            'api-cache; hit; detail="a\\"\\\\b?"',
+            id="rfc9211-2.8 escaped",
         ),
         pytest.param(
             {"fwd": Fwd.MISS, "detail": "no-store"}, "api-cache; fwd=miss; detail=no-store", id="rfc9211-2.8"
