@@ -109,14 +109,19 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             self.counters.add("collapsed")
         return await self._serve(question.request, found.view, decision, member)
 
-    async def _serve_stale(self, question: Question, fwd_status: int | None = None) -> Reply | None:
-        """The stored answer in place of a failing origin's; None where that may not be."""
+    async def _serve_stale(
+        self, question: Question, fwd: Fwd | None, fwd_status: int | None = None
+    ) -> Reply | None:
+        """The stored answer in place of a failing origin's; None where that may not be.
+
+        `fwd`: why the origin was asked, None when it was left alone.
+        """
         entry = question.entry
         if entry is None or not self._may_serve_stale(question.request, entry):
             return None
         decision = Serve(entry, freshness.age(entry, self.clock()), stale=True)
         member = status.cache_status(
-            fwd=Fwd.STALE, fwd_status=fwd_status, ttl=decision.ttl, detail="stale-if-error"
+            hit=fwd is None, fwd=fwd, fwd_status=fwd_status, ttl=decision.ttl, detail="stale-if-error"
         )
         return await self._serve(question.request, question.view, decision, member)
 
@@ -128,7 +133,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     async def _ask(self, question: Question) -> Reply:
         """Get an answer from the origin; from the store, though stale, should it fail and may that be."""
         if self.exchanges.is_failing:
-            reply = await self._serve_stale(question)
+            reply = await self._serve_stale(question, None)
             if reply is not None:
                 self._refresh(question)
                 return reply
@@ -136,7 +141,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             outcome, own = await self._outcome(question)
             return await self._answer(question, outcome, own=own)
         except OriginError as error:
-            return await self._serve_stale(question) or replies.failure(error, question.fwd)
+            reply = await self._serve_stale(question, question.fwd)
+            return reply or replies.failure(error, question.fwd)
 
     def _refresh(self, question: Question) -> None:
         """Ask the origin in the background, unless someone does already or it has just failed."""
@@ -220,7 +226,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     async def _instead(self, question: Question, fetch: Fetch) -> Reply | None:
         """The stale answer, should the origin state an error; raises when nothing of the content comes."""
         if fetch.exchange.response.status in reuse.FAILURES:
-            return await self._serve_stale(question, fetch.exchange.response.status)
+            return await self._serve_stale(question, question.fwd, fetch.exchange.response.status)
         if question.entry is not None and self._may_serve_stale(question.request, question.entry):
             await fetch.begun()
         return None
