@@ -85,17 +85,24 @@ class Snapshot:
     It begins with its first statement, in the same message, since each message costs a round trip. Every
     statement ends at once when `client` hangs up.
 
+    Args:
+        table: is locked before the instant is chosen, so that nobody can TRUNCATE it meanwhile. That would
+            empty it for older snapshots, too (PostgreSQL, "Concurrency Control", "Caveats").
+
     Raises:
         Unavailable: Postgres is down, or has ended our statement.
         ClientGone: `client` hung up.
     """
 
-    def __init__(self, connection: PoolProxiedConnection, client: socket.socket | None) -> None:
+    def __init__(
+        self, connection: PoolProxiedConnection, client: socket.socket | None, table: str | None
+    ) -> None:
         driver = connection.driver_connection
         assert isinstance(driver, Psycopg2Connection)  # noqa: S101 - the engine is ours
         self._connection = connection
         self._driver = driver
         self._client = client
+        self._first = f"BEGIN; LOCK TABLE {table} IN ACCESS SHARE MODE; " if table else "BEGIN; "
         self._begun = self._broken = self._deserted = False
 
     def rows(self, statement: Statement) -> Sequence[tuple[Any, ...]]:
@@ -113,7 +120,7 @@ class Snapshot:
 
     def _beginning(self) -> str:
         begun, self._begun = self._begun, True
-        return "" if begun else "BEGIN; "
+        return "" if begun else self._first
 
     @contextmanager
     def _running(self) -> Iterator[Psycopg2Cursor]:
@@ -169,13 +176,15 @@ class Database:
         self._places = threading.BoundedSemaphore(waiting)
 
     @contextmanager
-    def snapshot(self, client: socket.socket | None = None) -> Iterator[Snapshot]:
-        """One transaction for one request.
+    def snapshot(
+        self, client: socket.socket | None = None, *, table: str | None = None
+    ) -> Iterator[Snapshot]:
+        """One transaction for one request; see Snapshot.
 
         Raises:
             Unavailable: Postgres is down or busy.
         """
-        snapshot = Snapshot(self._connect(), client)
+        snapshot = Snapshot(self._connect(), client, table)
         POOL_IN_USE.inc()
         try:
             yield snapshot

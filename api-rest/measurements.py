@@ -15,7 +15,7 @@ import queries
 from aggregates import PERIODS, STATISTICS, aggregate, rolling
 from database import Database, Snapshot, Statement
 from formats import FORMATS, Format
-from models import POLLUTANTS
+from models import POLLUTANTS, Measurement
 from parameters import Cursor, Parameter
 from queries import Given, Place, Question, Shape
 from streaming import CopyResponse, Rows
@@ -370,7 +370,8 @@ def _snapshot() -> Snapshot:
     """The request's one snapshot; it ends with the request, unless a response takes it over."""
     database: Database = current_app.extensions["database"]
     g.snapshots = ExitStack()
-    snapshot: Snapshot = g.snapshots.enter_context(database.snapshot(request.environ.get("gunicorn.socket")))
+    client = request.environ.get("gunicorn.socket")
+    snapshot: Snapshot = g.snapshots.enter_context(database.snapshot(client, table=Measurement.__tablename__))
     return snapshot
 
 

@@ -93,10 +93,15 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- TRUNCATE holds the table to itself: whoever wrote before has ended.
+-- TRUNCATE holds the table to itself: whoever wrote before has ended. It takes what they wrote, even where its own
+-- snapshot is older and does not see that (REPEATABLE READ); what they noted has to go likewise.
 CREATE FUNCTION note_truncate() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    DELETE FROM station_changes;
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        DELETE FROM station_changes;
+    ELSE
+        TRUNCATE station_changes;
+    END IF;
     PERFORM note_change();
     RETURN NULL;
 END $$;
