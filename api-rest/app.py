@@ -35,6 +35,7 @@ def create_app(config: Config | None = None) -> Flask:
         CACHE_CONTROL=_cache_control(config),
     )
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # a redirection names the Host of whoever asked
     db.init_app(app)
     with app.app_context():
         app.extensions["database"] = Database(db.engine, waiting=config.postgres_pool_size)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import NotAcceptable
 
 import parameters as p
@@ -325,7 +326,9 @@ def _negotiated(name: str | None) -> Format:
     if "Accept" not in request.headers:
         return FORMATS["json"]
     media_types = {form.media_type: form for form in FORMATS.values()}
-    best = request.accept_mimetypes.best_match(list(media_types))
+    # Without parameters, which clients like to send: ours say no more than the type does.
+    ranges = [(name.partition(";")[0].strip(), quality) for name, quality in request.accept_mimetypes]
+    best = MIMEAccept(ranges).best_match(list(media_types))
     if best is None:
         raise NotAcceptable(f"This resource comes as {', '.join(media_types)}.")
     return media_types[best]

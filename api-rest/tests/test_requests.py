@@ -149,8 +149,10 @@ def test_what_matches_nothing_is_an_empty_array(client: Client) -> None:
         assert client.get(f"{endpoint.path}?from=3000-01-01").json() == []
 
 
-def test_404(client: Client) -> None:
-    is_problem(client.get("/nothing"), 404)
+@pytest.mark.parametrize("path", ["/nothing", "/air_quality//latest"])
+def test_404(client: Client, path: str) -> None:
+    """Not a redirection either, which would name the Host of the client that asks."""
+    is_problem(client.get(path), 404)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
@@ -171,6 +173,8 @@ def test_406(client: Client) -> None:
         ("text/csv;q=0.9, application/json;q=0.1", "text/csv"),
         ("application/x-ndjson", "application/x-ndjson"),
         ("text/*", "text/csv"),
+        ("text/csv; charset=utf-8", "text/csv"),
+        ("application/json;charset=utf-8;q=0.5, text/csv;q=0.4", "application/json"),
     ],
 )
 def test_negotiation(client: Client, accept: str, media_type: str) -> None:
