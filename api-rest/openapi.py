@@ -4,8 +4,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
-from flask import Blueprint, Response, render_template, send_from_directory
+from flask import Blueprint, Response, render_template, request, send_from_directory
 
+import parameters
 from formats import FORMATS, Format
 from measurements import ENDPOINTS, Endpoint
 from parameters import Parameter
@@ -137,11 +138,13 @@ def _problem_schema() -> dict[str, Any]:
 
 @blueprint.get("/openapi.json")
 def openapi_json() -> Response:
+    parameters.read((), request.args)
     return _static(Response(orjson.dumps(document()), content_type="application/json"))
 
 
 @blueprint.get("/docs")
 def docs() -> Response:
+    parameters.read((), request.args)
     page = render_template(
         "docs.html",
         title=TITLE,
@@ -155,11 +158,12 @@ def docs() -> Response:
 
 @blueprint.get("/docs/<any('docs.css', 'docs.js'):name>")
 def asset(name: str) -> Response:
-    return _static(send_from_directory("templates", name))
+    parameters.read((), request.args)
+    return _static(send_from_directory("templates", name, conditional=False))
 
 
 def _static(response: Response) -> Response:
     response.headers["Cache-Control"] = "public, max-age=300"
     response.direct_passthrough = False
     response.add_etag(overwrite=True)
-    return response
+    return response.make_conditional(request)

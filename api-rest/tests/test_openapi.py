@@ -54,6 +54,14 @@ def test_the_docs_load_nothing_from_elsewhere(client: Client) -> None:
         )
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/docs.css", "/docs/docs.js"])
+def test_the_docs_are_asked_for_as_all_else(client: Client, path: str) -> None:
+    tag = client.get(path).headers["ETag"]
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
+    assert client.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+    assert client.get(f"{path}?colour=red").json()["errors"][0]["parameter"] == "colour"
+
+
 def test_the_readme_shows_a_curl_line_for_each_url() -> None:
     lines = [line for line in README.read_text().splitlines() if "curl" in line]
     for endpoint in ENDPOINTS:
