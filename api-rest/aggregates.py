@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from formats import Column, Kind
+from parameters import FIRST_INSTANT
 from queries import TABLE, Bound, Given, Place, Question, chosen, known_stations, within
 
 PERIODS = ("hour", "day", "week", "month", "year")
@@ -45,7 +46,7 @@ def aggregate(given: Given, last: Place | None) -> Question:
     zone, period, names = given["tz"], given["period"], chosen(given["pollutant"])
     groups = _groups(given, names).where(*_from_page_on(given, last)).subquery("g")
     cadences = _cadences(given)
-    start = groups.c.start
+    start = _beginning(groups.c.start, period, zone)
     expected = _seconds_of_period(start, period, zone) / cadences.c.seconds
     columns = [
         Column("id_entity", Kind.TEXT, groups.c.id_entity),
@@ -117,7 +118,27 @@ def _start_of_period(instant: ColumnElement[datetime], period: str, zone: str) -
 def _end_of_period(start: ColumnElement[datetime], period: str, zone: str) -> ColumnElement[datetime]:
     """Counted by the clocks of `zone`: a day may have 23, 24 or 25 hours."""
     length = func.make_interval(*(int(period == each) for each in ("year", "month", "week", "day", "hour")))
-    return func.timezone("UTC", func.date_add(func.timezone("UTC", start), length, zone))
+    end = func.timezone("UTC", func.date_add(func.timezone("UTC", start), length, zone))
+    # A day that has no midnight begins later; the one after it does not.
+    return end if period == "hour" else _beginning(_start_of_period(end, period, zone), period, zone)
+
+
+def _beginning(start: ColumnElement[datetime], period: str, zone: str) -> ColumnElement[datetime]:
+    """The start as ISO 8601 can write it in UTC; of a day with two midnights, the first.
+
+    Postgres takes the second one. Done once a period, since it is too dear to be done for each row.
+    """
+    if zone == "UTC":
+        return start
+    start = func.greatest(start, literal(FIRST_INSTANT))
+    if period == "hour":
+        return start
+    before = start - literal(timedelta(hours=1))
+    return case((_local(before, zone) == _local(start, zone), before), else_=start)
+
+
+def _local(instant: ColumnElement[datetime], zone: str) -> ColumnElement[datetime]:
+    return func.timezone(zone, func.timezone("UTC", instant))
 
 
 def _seconds_of_period(start: ColumnElement[datetime], period: str, zone: str) -> ColumnElement[float]:
@@ -131,7 +152,7 @@ def _zoned_text(start: ColumnElement[datetime], zone: str) -> ColumnElement[str]
     form = 'YYYY-MM-DD"T"HH24:MI:SS'
     if zone == "UTC":
         return func.to_char(start, form + '"Z"', type_=Text)
-    local = func.timezone(zone, func.timezone("UTC", start))
+    local = _local(start, zone)
     offset = func.to_char(func.greatest(local - start, start - local), "HH24:MI")
     return func.concat(func.to_char(local, form), case((local < start, "-"), else_="+"), offset, type_=Text)
 
@@ -226,8 +247,8 @@ def _running(given: Given, last: Place | None, station: Bound, names: Sequence[s
     for name in names:
         measured = case((TABLE.c[name] > MISSING_VALUE_CODE, TABLE.c[name]))
         # Of float8, Postgres would add the whole window up again for each row; numeric can take away what
-        # leaves.
-        mean = cast(func.avg(cast(measured, Numeric)).over(**frame), Double)
+        # leaves. By way of text, since a direct cast keeps 15 digits alone.
+        mean = cast(func.avg(cast(cast(measured, Text), Numeric)).over(**frame), Double)
         columns += [mean.label(f"{name}_mean"), func.count(measured).over(**frame).label(f"{name}_count")]
     return select(*columns).where(TABLE.c.id_entity == station, *_reach(given, last, window))
 

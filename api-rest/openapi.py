@@ -166,4 +166,5 @@ def _static(response: Response) -> Response:
     response.headers["Cache-Control"] = "public, max-age=300"
     response.direct_passthrough = False
     response.add_etag(overwrite=True)
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response

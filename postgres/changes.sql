@@ -18,6 +18,7 @@ CREATE TABLE station_changes (
     first_instant timestamp without time zone,
     last_instant timestamp without time zone,
     measurements bigint NOT NULL,
+    -- Of values alone: neither of nulls, nor of codes for missing values (api-rest/aggregates.py), -99 and below.
     so2 bigint NOT NULL,
     no2 bigint NOT NULL,
     co bigint NOT NULL,
@@ -57,7 +58,8 @@ CREATE FUNCTION note_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER 
 BEGIN
     INSERT INTO station_changes
     SELECT id_entity, min(time_instant), max(time_instant),
-           count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+           count(*), count(so2 > -99 OR NULL), count(no2 > -99 OR NULL), count(co > -99 OR NULL),
+           count(o3 > -99 OR NULL), count(pm10 > -99 OR NULL), count(pm2_5 > -99 OR NULL)
     FROM inserted GROUP BY id_entity;
     IF FOUND THEN
         PERFORM note_change();
@@ -69,7 +71,8 @@ CREATE FUNCTION note_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER 
 BEGIN
     INSERT INTO station_changes
     SELECT id_entity, NULL, NULL,
-           -count(*), -count(so2), -count(no2), -count(co), -count(o3), -count(pm10), -count(pm2_5)
+           -count(*), -count(so2 > -99 OR NULL), -count(no2 > -99 OR NULL), -count(co > -99 OR NULL),
+           -count(o3 > -99 OR NULL), -count(pm10 > -99 OR NULL), -count(pm2_5 > -99 OR NULL)
     FROM deleted GROUP BY id_entity;
     IF FOUND THEN
         PERFORM note_change();
@@ -81,11 +84,13 @@ CREATE FUNCTION note_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER 
 BEGIN
     INSERT INTO station_changes
     SELECT id_entity, NULL::timestamp, NULL::timestamp,
-           -count(*), -count(so2), -count(no2), -count(co), -count(o3), -count(pm10), -count(pm2_5)
+           -count(*), -count(so2 > -99 OR NULL), -count(no2 > -99 OR NULL), -count(co > -99 OR NULL),
+           -count(o3 > -99 OR NULL), -count(pm10 > -99 OR NULL), -count(pm2_5 > -99 OR NULL)
     FROM deleted GROUP BY id_entity
     UNION ALL
     SELECT id_entity, min(time_instant), max(time_instant),
-           count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+           count(*), count(so2 > -99 OR NULL), count(no2 > -99 OR NULL), count(co > -99 OR NULL),
+           count(o3 > -99 OR NULL), count(pm10 > -99 OR NULL), count(pm2_5 > -99 OR NULL)
     FROM inserted GROUP BY id_entity;
     IF FOUND THEN
         PERFORM note_change();
@@ -123,7 +128,8 @@ CREATE TRIGGER note_truncate AFTER TRUNCATE ON air_quality_measurements EXECUTE 
 INSERT INTO data_changes VALUES (1, clock_timestamp());
 INSERT INTO station_changes
 SELECT id_entity, min(time_instant), max(time_instant),
-       count(*), count(so2), count(no2), count(co), count(o3), count(pm10), count(pm2_5)
+       count(*), count(so2 > -99 OR NULL), count(no2 > -99 OR NULL), count(co > -99 OR NULL),
+       count(o3 > -99 OR NULL), count(pm10 > -99 OR NULL), count(pm2_5 > -99 OR NULL)
 FROM air_quality_measurements GROUP BY id_entity;
 
 -- `settled`: no change that anyone is about to commit can bear the second of changed_at, or an earlier one.

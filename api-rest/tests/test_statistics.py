@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from parameters import FIRST_INSTANT, LAST_INSTANT
 from tests.http_client import Client
 from tests.rows import rows
 
@@ -61,6 +62,35 @@ def test_days_follow_the_clocks_of_the_zone(client: Client, sql: Cursor, day: st
     assert datetime.fromisoformat(row["period_start"]) == began
     of_day = [row["period_start"] for row in by_hour if row["period_start"].startswith(day)]
     assert len(of_day) == len(set(of_day)) == hours  # the hour that comes twice is two periods
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("America/Sao_Paulo", "2016-10-15", 24),
+        ("America/Sao_Paulo", "2016-10-16", 23),  # has no midnight
+        ("America/Havana", "2016-11-05", 24),
+        ("America/Havana", "2016-11-06", 25),  # has two
+    ],
+)
+def test_days_whose_midnight_is_changed(client: Client, sql: Cursor, zone: str, day: str, hours: int) -> None:
+    with rows(sql, series(datetime.fromisoformat(day) - 24 * HOUR, 90, HOUR)):
+        found = client.get(f"/air_quality/aggregate?id_entity=own&pollutant=no2&tz={zone}").json()
+    (row,) = [row for row in found if row["period_start"].startswith(day)]
+    assert (row["expected"], row["no2_count"]) == (hours, hours)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Madrid", "Asia/Tokyo"])
+def test_pages_at_the_ends_of_the_calendar(client: Client, sql: Cursor, zone: str) -> None:
+    ends = [(FIRST_INSTANT, "own", 1.0), (LAST_INSTANT, "own", 2.0)]
+    path = f"/air_quality/aggregate?id_entity=own&pollutant=no2&tz={zone}&period=year&limit=1"
+    with rows(sql, ends):
+        for order in ("asc", "desc"):
+            first = client.get(f"{path}&order={order}")
+            second = client.get(first.links["next"]["url"])
+            means = [row["no2_mean"] for page in (first, second) for row in page.json()]
+            assert means == ([1, 2] if order == "asc" else [2, 1])
+            assert "next" not in second.links
 
 
 @pytest.mark.parametrize(("period", "starts"), [
@@ -124,6 +154,12 @@ def test_running_means(client: Client, sql: Cursor, window: str, length: timedel
     assert later == found[24:]  # whose windows reach back before `from`
 
 
+def test_the_mean_of_one_value_is_that_value(client: Client, sql: Cursor) -> None:
+    with rows(sql, [(datetime(2020, 1, 1), "own", 3.547493301202549)]):  # noqa: DTZ001
+        (row,) = client.get("/air_quality/rolling?id_entity=own&pollutant=no2").json()
+    assert row["no2_mean"] == 3.547493301202549
+
+
 def test_a_station_that_measured_once_has_no_cadence(client: Client, sql: Cursor) -> None:
     with rows(sql, series(datetime(2020, 1, 1), 1, HOUR)):  # noqa: DTZ001
         (row,) = client.get("/air_quality/aggregate?id_entity=own&pollutant=no2").json()
@@ -166,6 +202,12 @@ def test_stations(client: Client, sql: Cursor) -> None:
     sql.execute("SELECT id_entity, count(*) FROM air_quality_measurements GROUP BY 1")
     assert {name: found[name]["measurements"] for name in found if name != "own"} == dict(sql.fetchall())
     assert "own" not in {row["id_entity"] for row in client.get("/stations").json()}
+
+
+def test_codes_for_missing_values_are_no_pollutants(client: Client, sql: Cursor) -> None:
+    with rows(sql, [(datetime(2020, 1, 1), "own", -999.0)]):  # noqa: DTZ001
+        found = {row["id_entity"]: row for row in client.get("/stations").json()}
+    assert (found["own"]["measurements"], found["own"]["pollutants"]) == (1, [])
 
 
 def test_pollutants_are_those_of_the_table(client: Client) -> None:
