@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BindParameter,
     ColumnElement,
     Double,
     FrameClause,
@@ -21,12 +22,13 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    tuple_,
     union_all,
 )
 
 from formats import Column, Kind
-from parameters import FIRST_INSTANT
-from queries import TABLE, Bound, Given, Place, Question, chosen, known_stations, within
+from parameters import FIRST_INSTANT, LAST_INSTANT
+from queries import TABLE, Bound, Given, Place, Question, among, chosen, known_stations, within
 
 PERIODS = ("hour", "day", "week", "month", "year")
 PERCENTILES = {"median": 0.5, "p95": 0.95, "p98": 0.98}
@@ -76,8 +78,8 @@ def _groups(given: Given, names: Sequence[str]) -> Select[Any]:
         for statistic in [*_but_count(given["statistic"]), "count"]
     ]
     groups = select(station, start.label("start"), *statistics).where(*within(given, TABLE.c.time_instant))
-    if given["id_entity"]:
-        groups = groups.where(station.in_(given["id_entity"]))
+    if given["id_entity"] is not None:
+        groups = groups.where(among(given["id_entity"], station))
     # By name: repeated, the expression would have parameters of its own, and not be the same to Postgres.
     return groups.group_by(station, "start")
 
@@ -213,11 +215,14 @@ def _cadence(
 def rolling(given: Given, last: Place | None) -> Question:
     """For each measurement, the means of the window that ends with it; by time, then station.
 
-    One branch a station, which Postgres merges by time.
+    One branch a station, which Postgres merges by time, unless there are many.
     """
-    names = chosen(given["pollutant"])
-    branches = [_running(given, last, station, names) for station in given["id_entity"]]
-    rows = (branches[0] if len(branches) == 1 else union_all(*branches)).subquery("r")
+    names, wanted = chosen(given["pollutant"]), given["id_entity"]
+    if isinstance(wanted, BindParameter):
+        rows = _running_of_many(given, last, wanted, names).subquery("r")
+    else:
+        branches = [_running(given, last, station, names) for station in wanted]
+        rows = (branches[0] if len(branches) == 1 else union_all(*branches)).subquery("r")
     keys = [
         Column("time_instant", Kind.INSTANT, rows.c.time_instant),
         Column("id_entity", Kind.TEXT, rows.c.id_entity),
@@ -235,22 +240,59 @@ def rolling(given: Given, last: Place | None) -> Question:
 
 
 def _running(given: Given, last: Place | None, station: Bound, names: Sequence[str]) -> Select[Any]:
+    means = _means(given, _cadence(station, given["to"]), names)
+    return means.where(TABLE.c.id_entity == station, *_reach(given, last))
+
+
+def _running_of_many(given: Given, last: Place | None, wanted: Bound, names: Sequence[str]) -> Select[Any]:
+    cadences = _cadences(given)
+    means = _means(given, cadences.c.seconds, names, partition_by=TABLE.c.id_entity)
+    means = means.join_from(TABLE, cadences, cadences.c.id_entity == TABLE.c.id_entity)
+    return means.where(among(wanted, TABLE.c.id_entity), *_reach(given, last), *_up_to_page_end(given, last))
+
+
+def _up_to_page_end(given: Given, last: Place | None) -> list[ColumnElement[bool]]:
+    """Leaves out the rows of later pages, which a sort would read; the index alone finds where they begin."""
+    if given["limit"] is None:
+        return []
+    keys = [TABLE.c.time_instant, TABLE.c.id_entity]
+    descending = given["order"] == "desc"
+    of_page = [among(given["id_entity"], TABLE.c.id_entity), *within(given, TABLE.c.time_instant)]
+    if last is not None:
+        place = tuple_(last.instant, last.station)
+        of_page.append(tuple_(*keys) < place if descending else tuple_(*keys) > place)
+    following = (
+        select(TABLE.c.time_instant)
+        .where(*of_page)
+        .order_by(*(key.desc() if descending else key for key in keys))
+        .offset(given["limit"])
+        .limit(1)
+        .correlate(None)
+        .scalar_subquery()
+    )
+    if descending:
+        return [TABLE.c.time_instant > func.coalesce(following - literal(given["window"]), FIRST_INSTANT)]
+    return [TABLE.c.time_instant <= func.coalesce(following, LAST_INSTANT)]
+
+
+def _means(
+    given: Given, cadence: ColumnElement[float], names: Sequence[str], **partition: ColumnElement[str]
+) -> Select[Any]:
     window: timedelta = given["window"]
-    time = TABLE.c.time_instant
-    expected = literal(window.total_seconds()) / _cadence(station, given["to"])
+    expected = literal(window.total_seconds()) / cadence
     columns: list[ColumnElement[Any]] = [
-        time,
+        TABLE.c.time_instant,
         TABLE.c.id_entity,
         expected.label("expected"),
     ]
-    frame = _frame(window, descending=given["order"] == "desc")
+    frame = _frame(window, descending=given["order"] == "desc") | partition
     for name in names:
         measured = case((TABLE.c[name] > MISSING_VALUE_CODE, TABLE.c[name]))
         # Of float8, Postgres would add the whole window up again for each row; numeric can take away what
         # leaves. By way of text, since a direct cast keeps 15 digits alone.
         mean = cast(func.avg(cast(cast(measured, Text), Numeric)).over(**frame), Double)
         columns += [mean.label(f"{name}_mean"), func.count(measured).over(**frame).label(f"{name}_count")]
-    return select(*columns).where(TABLE.c.id_entity == station, *_reach(given, last, window))
+    return select(*columns)
 
 
 def _frame(window: timedelta, *, descending: bool) -> dict[str, Any]:
@@ -265,9 +307,9 @@ def _frame(window: timedelta, *, descending: bool) -> dict[str, Any]:
     }
 
 
-def _reach(given: Given, last: Place | None, window: timedelta) -> list[ColumnElement[bool]]:
+def _reach(given: Given, last: Place | None) -> list[ColumnElement[bool]]:
     """The rows that the windows of this page reach."""
-    since, until = given["from"], given["to"]
+    since, until, window = given["from"], given["to"], given["window"]
     conditions = []
     if last is not None:
         if given["order"] == "asc":

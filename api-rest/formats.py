@@ -38,10 +38,18 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Field:
     name: str
     kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Field):
     expression: ColumnElement[Any]
+
+    def field(self) -> Field:
+        """Without the expression, which holds the whole query: a megabyte, where that is kept."""
+        return Field(self.name, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +75,11 @@ class Format:
             return [_csv(column).label(column.name) for column in columns]
         return [_json_line(columns, before="," if self is JSON else "")]
 
-    def head(self, columns: Sequence[Column]) -> bytes:
+    def head(self, columns: Sequence[Field]) -> bytes:
         """What goes before the rows."""
         return ",".join(column.name for column in columns).encode() + b"\n" if self is CSV else self.opening
 
-    def rewriter(self, columns: Sequence[Column]) -> Callable[[bytes], bytes]:
+    def rewriter(self, columns: Sequence[Field]) -> Callable[[bytes], bytes]:
         """What makes this format of the blocks of bytes that COPY writes, one after the other."""
         return CsvBlocks(instant_first=columns[0].kind is Kind.INSTANT) if self is CSV else _unchanged
 

@@ -264,6 +264,8 @@ ENDPOINTS = (
     ),
 )
 
+# Each takes up to 100 KB, and whoever asks can make new ones.
+SHAPES_KEPT = 250
 KNOWN_STATIONS = Statement.of(queries.known_stations(None))
 
 blueprint = Blueprint("measurements", __name__)
@@ -339,15 +341,15 @@ def _question(endpoint: Endpoint, given: Given) -> Question:
     return question.after(given["cursor"]) if given.get("cursor") else question
 
 
-@lru_cache(maxsize=1000)
+@lru_cache(maxsize=SHAPES_KEPT)
 def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> Rows:
     given = shape.given()
     question = _question(endpoint, given)
     statement = Statement.of(question.select(form, given.get("limit")), unsorted=question.indexed)
-    return Rows(statement, question.columns)
+    return Rows(statement, [column.field() for column in question.columns])
 
 
-@lru_cache(maxsize=1000)
+@lru_cache(maxsize=SHAPES_KEPT)
 def _end_of_page(endpoint: Endpoint, shape: Shape) -> Statement:
     given = shape.given()
     return Statement.of(_question(endpoint, given).end_of_page(given["limit"]))

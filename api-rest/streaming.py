@@ -16,7 +16,7 @@ from werkzeug.wsgi import ClosingIterator
 
 import problems
 from database import ClientGone, Snapshot, Statement, Unavailable
-from formats import Column, Format
+from formats import Field, Format
 from observability import LOG, ROUTE, ROWS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Body(io.RawIOBase):
     Until then an error can still become a problem document, and a short body gets a Content-Length.
     """
 
-    def __init__(self, form: Format, columns: Sequence[Column], start: Start) -> None:
+    def __init__(self, form: Format, columns: Sequence[Field], start: Start) -> None:
         self._form = form
         self._head = form.head(columns)
         self._rewritten = form.rewriter(columns)
@@ -82,7 +82,7 @@ class Rows:
     """What is to be read, and the columns that it has."""
 
     statement: Statement
-    columns: Sequence[Column]
+    columns: Sequence[Field]
 
     def bind(self, values: Mapping[str, Any]) -> "Rows":
         return replace(self, statement=self.statement.bind(values))

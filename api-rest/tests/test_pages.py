@@ -1,10 +1,12 @@
 """Keyset pages."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from queries import MERGED_STATIONS, Shape
 from tests.http_client import Client
 from tests.rows import INSERT, rows
 
@@ -71,3 +73,51 @@ def test_deep_pages_use_the_index(sql: Cursor) -> None:
     )
     plan = "\n".join(line for (line,) in sql.fetchall())
     assert "Index Cond: (ROW(time_instant" in plan
+
+
+MANY = [f"many_{number:02}" for number in range(MERGED_STATIONS + 4)]
+
+
+@pytest.fixture
+def many_stations(sql: Cursor) -> Iterator[None]:
+    """Each hour one more station misses."""
+    measured = [
+        (datetime(2021, 1, 1, hour, 0, 0, 7 * number), name, float(hour * number % 11))  # noqa: DTZ001
+        for hour in range(20)
+        for number, name in enumerate(MANY)
+        if number != hour
+    ]
+    with rows(sql, measured):
+        yield
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/air_quality?",
+        "/air_quality/latest?",
+        "/air_quality/aggregate?period=hour&",
+        "/air_quality/rolling?window=5h&coverage=0.9&",
+    ],
+)
+@pytest.mark.usefixtures("many_stations")
+def test_many_stations_are_answered_as_few_are(client: Client, path: str) -> None:
+    common = "pollutant=no2&from=2021-01-01T03:00:00&to=2021-01-01T17:30:00"
+    groups = (MANY[:10], MANY[10:])
+    each = [client.get(f"{path}{common}&id_entity={','.join(names)}").json() for names in groups]
+    key = "period_start" if "aggregate" in path else "time_instant"
+    expected = sorted(each[0] + each[1], key=lambda row: (row[key], row["id_entity"]))
+    assert len(expected) >= len(MANY)
+    whole = f"{path}{common}&id_entity={','.join(MANY)}"
+    assert client.get(whole).json() == expected
+    for order in ("asc", "desc"):
+        cut = [row for page in pages(client, f"{whole}&limit=7&order={order}") for row in page]
+        assert cut == (expected if order == "asc" else expected[::-1])
+
+
+def test_a_shape_does_not_grow_with_the_stations() -> None:
+    shapes = {
+        Shape.of({"id_entity": [str(n) for n in range(count)]})[0]
+        for count in range(MERGED_STATIONS + 1, 3000)
+    }
+    assert len(shapes) == 1
