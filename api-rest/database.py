@@ -62,18 +62,17 @@ class Statement:
     The driver itself quotes the values into the text: COPY takes no bound parameters, psycopg2 sends none.
 
     Attributes:
-        unsorted: forbids a sort where an index has the order. Of a large table, Postgres would rather sort
-            all before the first row: cheaper by its reckoning, minutes of silence for the client.
+        planning: what Postgres's planner must be told for it, as SET does.
     """
 
     query: str
     values: Mapping[str, Any]
-    unsorted: bool = False
+    planning: Sequence[str] = ()
 
     @classmethod
-    def of(cls, statement: Select[Any], *, unsorted: bool = False) -> "Statement":
+    def of(cls, statement: Select[Any], *, planning: Sequence[str] = ()) -> "Statement":
         compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-        return cls(str(compiled), compiled.params, unsorted)
+        return cls(str(compiled), compiled.params, planning)
 
     def bind(self, values: Mapping[str, Any]) -> "Statement":
         return replace(self, values={**self.values, **values})
@@ -112,7 +111,7 @@ class Snapshot:
 
     def copy(self, statement: Statement, options: str, sink: Writable) -> int:
         """Write what COPY makes of a SELECT to `sink`, row by row; return the number of rows."""
-        before = self._beginning() + ("SET LOCAL enable_sort = off; " if statement.unsorted else "")
+        before = self._beginning() + "".join(f"SET LOCAL {setting}; " for setting in statement.planning)
         with self._running() as cursor:
             query = cursor.mogrify(statement.query, statement.values).decode()
             cursor.copy_expert(f"{before}COPY ({query}) TO STDOUT WITH ({options})", sink)

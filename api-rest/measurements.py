@@ -345,7 +345,7 @@ def _question(endpoint: Endpoint, given: Given) -> Question:
 def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> Rows:
     given = shape.given()
     question = _question(endpoint, given)
-    statement = Statement.of(question.select(form, given.get("limit")), unsorted=question.indexed)
+    statement = Statement.of(question.select(form, given.get("limit")), planning=question.planning)
     return Rows(statement, [column.field() for column in question.columns])
 
 
