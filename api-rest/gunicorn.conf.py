@@ -27,7 +27,7 @@ threads = 2 * settings.postgres_pool_size + 8
 graceful_timeout = settings.graceful_timeout
 keepalive = 75
 limit_request_line = 8190
-accesslog = None
+logger_class = "worker.Logger"
 logconfig_dict = logs.SETTINGS
 control_socket_disable = True
 # Workers show that they live by touching a file: on a disk, that can block.

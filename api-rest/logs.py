@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     },
     "root": {"handlers": ["stdout"], "level": "INFO"},
     # Instead of gunicorn's defaults, which have handlers of their own.
-    "loggers": {name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access")},
+    "loggers": {"gunicorn.error": {"handlers": [], "propagate": True}},
 }
 
 

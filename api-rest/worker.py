@@ -1,10 +1,10 @@
-"""gunicorn's threaded worker, whose own errors are problem documents, too."""
+"""gunicorn's threaded worker, whose own errors are problem documents, too; and its logger."""
 
 from http import HTTPStatus
 from socket import socket
 from typing import Any
 
-from gunicorn import util  # type: ignore[import-untyped]
+from gunicorn import glogging, util  # type: ignore[import-untyped]
 from gunicorn.http.errors import (  # type: ignore[import-untyped]
     LimitRequestHeaders,
     LimitRequestLine,
@@ -25,6 +25,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         status = next((status for error, status in STATUSES.items() if isinstance(exc, error)), 400)
         util.write(client, _response(status))
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    def access(self, *_exchange: Any) -> None:
+        """Nothing, since observability.py has a line for each request; gunicorn would add one of its own."""
 
 
 def _response(status: int) -> bytes:

@@ -250,6 +250,7 @@ def test_log_lines(near: Client, log: Path) -> None:
 
     wait_until(lambda: len(lines()) == 1)
     (line,) = lines()
+    assert log.read_text().count(path) == 1  # gunicorn says nothing of its own about it
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("time")))
     assert 0 < float(str(line.pop("duration"))) < 10
     assert line == {
