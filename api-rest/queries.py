@@ -114,7 +114,7 @@ def _last(given: Given) -> Question:
     rows = TABLE.alias("m")
     station, instant = STATIONS.c.id_entity, STATIONS.c.last_instant
     source = STATIONS.join(rows, (rows.c.id_entity == station) & (rows.c.time_instant == instant))
-    wanted = [station.in_(given["id_entity"])] if given["id_entity"] else []
+    wanted = [] if given["id_entity"] is None else [among(given["id_entity"], station)]
     return _rows(rows, given, [*wanted, *within(given, instant)], source)
 
 

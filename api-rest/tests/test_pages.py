@@ -115,6 +115,12 @@ def test_many_stations_are_answered_as_few_are(client: Client, path: str) -> Non
         assert cut == (expected if order == "asc" else expected[::-1])
 
 
+@pytest.mark.usefixtures("many_stations")
+def test_the_newest_of_many_stations(client: Client) -> None:
+    found = client.get(f"/air_quality/latest?id_entity={','.join(MANY)}").json()
+    assert sorted(row["id_entity"] for row in found) == MANY
+
+
 def test_a_shape_does_not_grow_with_the_stations() -> None:
     shapes = {
         Shape.of({"id_entity": [str(n) for n in range(count)]})[0]
