@@ -43,10 +43,6 @@ class Reply:
     """What a plain hit came from, for the short path to remember."""
 
 
-def _passed(headers: Headers, member: str) -> Headers:
-    return status.with_cache_status(headers.extended((status.via("1.1"),)), member)
-
-
 def _outcome(member: str) -> str:
     """What the log says of a Cache-Status member; the ttl would make every line different."""
     parts = member.split("; ")[1:]
@@ -112,7 +108,7 @@ def with_content(shown: Form, age: float, member: str, content: bytes | Parts, p
 
 
 def _served(shown: Form, age: float, member: str) -> Headers:
-    return _passed(status.served_headers(shown.entry, age), member)
+    return status.with_cache_status(status.served_headers(shown.entry, age), member)
 
 
 def _partial(headers: Headers, content: bytes | Parts, part: ranges.Slice, outcome: str) -> Reply:
@@ -147,7 +143,7 @@ def passing(
     member = status.cache_status(
         fwd=fwd, stored=fetch.is_to_be_stored, collapsed=collapsed, detail=fetch.refusal
     )
-    headers = _passed(_fetched(fetch, now if collapsed else None), member)
+    headers = status.with_cache_status(_fetched(fetch, now if collapsed else None), member)
     is_not_modified = _is_not_modified(request, fetch, policy)
     if is_not_modified or code == 304:
         headers = _with_known_tag(headers, request)
@@ -195,7 +191,8 @@ def _with_known_tag(headers: Headers, request: Request) -> Headers:
 def problem(code: int, detail: str, member: str, *more: tuple[str, str]) -> Reply:
     """An error of our own."""
     content = problems.document(code, detail)
-    return Reply(code, _passed(problems.headers(*more), member), content, len(content), _outcome(member))
+    headers = status.with_cache_status(problems.headers(*more), member)
+    return Reply(code, headers, content, len(content), _outcome(member))
 
 
 def failure(error: OriginError, fwd: Fwd) -> Reply:
@@ -216,4 +213,4 @@ def last_hop(request: Request) -> Reply:
     member = status.cache_status(detail="max-forwards")
     if request.method == "TRACE":
         return problem(405, "TRACE is not answered here.", member, _ALLOWED)
-    return Reply(204, _passed(Headers((_ALLOWED,)), member), b"", None, _outcome(member))
+    return Reply(204, status.with_cache_status(Headers((_ALLOWED,)), member), b"", None, _outcome(member))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from httpcache.messages import Headers, Response
+from httpcache.status import via
 
 from .errors import OriginBroken, OriginError, OriginTimeout, OriginUnreachable
 
@@ -103,8 +104,7 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         status = self._parser.get_status_code()
         if status == 101 or not 100 <= status <= 999:
             raise OriginBroken("The origin's answer has a status that nobody asked for.")
-        # That of the request which asked: every client gets its own, also out of the store.
-        headers, self._lines = Headers(self._lines).without(("x-request-id",)), []
+        headers, self._lines = self._received(self._lines), []
         if status < 200:
             return  # an interim answer: the final one follows on the same connection (RFC 9110 §15.2)
         codings = [value.strip().lower() for value in headers.values("transfer-encoding")]
@@ -117,6 +117,14 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         self._head_done = True
         if self._method == "HEAD":
             self._finish()
+
+    def _received(self, lines: list[tuple[str, str]]) -> Headers:
+        """The fields as they are handed on and stored: with the version that the origin spoke.
+
+        Not with the id of the request which asked: every client gets its own, also out of the store.
+        """
+        line = via(self._parser.get_http_version())
+        return Headers((*lines, line)).without(("x-request-id",))
 
     def on_body(self, data: bytes) -> None:
         if self._complete:

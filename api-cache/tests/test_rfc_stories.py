@@ -786,6 +786,24 @@ def test_rfc9110_7_6_3_via_has_the_version_as_received(rfc, origin, version: str
     assert origin.asked(path)[0].values("Via") == [f"{version} api-cache"]
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_rfc9110_7_6_3_via_has_the_version_that_the_origin_spoke(rfc, origin, version: str) -> None:
+    path = fresh_path()
+    head = f'HTTP/{version} 200 X\r\nContent-Length: 1\r\nCache-Control: max-age=60\r\nETag: "a"\r\n\r\n'
+    origin.on(path, head.encode() + b"x")
+    passed, hit = ask(rfc.port, path), ask(rfc.port, path)
+    assert (passed.cache, hit.cache) == (STORED, HIT)
+    assert passed["Via"] == hit["Via"] == f"{version} api-cache"
+    other = "1.1" if version == "1.0" else "1.0"
+    origin.on(path, f'HTTP/{other} 304 X\r\nETag: "a"\r\nCache-Control: max-age=60\r\n\r\n'.encode())
+    confirmed = ask(rfc.port, path, ("Cache-Control", "no-cache"))
+    assert (confirmed.status, confirmed["Via"]) == (200, f"{other} api-cache")
+
+
+def test_rfc9110_7_6_3_what_came_from_nowhere_else_has_no_via(rfc) -> None:
+    assert ask(rfc.port, fresh_path(), ("Cache-Control", "only-if-cached"))["Via"] is None
+
+
 def test_rfc9111_5_2_1_6_a_client_may_want_the_content_as_it_came(rfc, origin) -> None:
     path = fresh_path()
     lines = ("Content-Type: text/plain", "Cache-Control: max-age=60", 'ETag: "a"')
