@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import problems
 from observability.gauges import Gauges
+from origin.loops import has_come_back
 from replies import Reply
 from store.breaker import StoreUnavailable
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from server.application import Fields, Patience
     from store.memory import Memory, Prepared
     from store.shared import Store
+
+_LOOP = (
+    "The request came back to the cache that sent it: BACKEND_HOST and BACKEND_PORT must name another server."
+)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -73,6 +78,8 @@ class Cache:  # pylint: disable=too-many-instance-attributes
         own = self.endpoints.answer(request)
         if own is not None:
             return own
+        if has_come_back(request):
+            return self.refuse(508, _LOOP)
         reply = await self.proxy.respond(request, content)
         if reply.page is not None and fields is not None and request.method == "GET":
             self.hits.remember(fields, reply)

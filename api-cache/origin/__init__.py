@@ -2,6 +2,7 @@
 
 - `exchanges`  with the origin, counted; whether it is well
 - `outgoing`   a request as the origin gets it
+- `loops`      requests that come back to us
 - `client`     sends a request, and again where that is harmless
 - `pool`     connections, new and idle
 - `channel`  one connection

@@ -9,6 +9,8 @@ import coding
 from httpcache import fields, status, validation
 from httpcache.messages import Headers
 
+from . import loops
+
 if TYPE_CHECKING:
     from httpcache.messages import Entry, Request
 
@@ -44,7 +46,7 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
         for name, value in headers.without(_NEVER_SENT)
         if not (is_stored and _is_unkeyed(name))
     ]
-    return replace(request, headers=Headers((*lines, status.via(request.version))))
+    return replace(request, headers=Headers((*lines, status.via(request.version), loops.mark())))
 
 
 def has_unkeyed(request: Request) -> bool:

@@ -53,9 +53,9 @@ def starting(folder, valkey, origin):
     with contextlib.ExitStack() as started:
         numbers = itertools.count()
 
-        def make(*, redis=valkey, **more) -> ApiCache:
+        def make(*, redis=valkey, port=0, **more) -> ApiCache:
             output = folder / f"cache-{next(numbers)}.log"
-            return started.enter_context(ApiCache(settings(redis, origin, **more), output=output))
+            return started.enter_context(ApiCache(settings(redis, origin, **more), port=port, output=output))
 
         yield make
 

@@ -203,7 +203,7 @@ def test_the_origin_gets_the_clients_fields_and_none_of_ours(cache, origin):
     get(cache, path, ("X-A", "1"), ("X-A", "2"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("TE", "trailers"))
     (got,) = origin.asked(path)
     names = {name.lower() for name, _ in got.headers}
-    assert names == {"host", "x-a", "via", "x-request-id"}
+    assert names == {"host", "x-a", "via", "cdn-loop", "x-request-id"}
     assert got.values("X-A") == ["1", "2"]
 
 

@@ -3,13 +3,15 @@
 import asyncio
 import http.client
 import itertools
+import json
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from local.processes import wait_until
+from local.processes import free_port, wait_until
 
 from httpcache.messages import Headers, Request
 from origin.client import Origin as HttpOrigin
@@ -293,6 +295,28 @@ def test_a_killed_leader_does_not_take_the_others_with_it(make_cache, origin):
 def _ask_in_vain(port, path):
     with pytest.raises((OSError, http.client.HTTPException)):
         ask(port, path)
+
+
+def test_a_cache_that_is_its_own_origin_says_so_at_once(make_cache):
+    port = free_port()
+    make_cache(port=port, BACKEND_PORT=str(port), CACHE_ORIGIN_TIMEOUT="5", CACHE_WORKERS="3")
+    begun = time.monotonic()
+    for method, body in (("GET", None), ("HEAD", None), ("POST", b"x"), ("BREW", b"x" * 1_000_000)):
+        found = ask(port, fresh_path(), method=method, body=body)
+        assert (found.status, found["Content-Type"]) == (508, "application/problem+json")
+        if method != "HEAD":
+            assert "BACKEND_HOST" in json.loads(found.body)["detail"]
+    assert time.monotonic() - begun < 4  # none of them has waited for itself
+
+
+def test_a_cache_may_be_in_front_of_another_one(make_cache, cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"far", "Cache-Control: max-age=60"))
+    outer = make_cache(BACKEND_PORT=str(cache.port))
+    cdn = ("CDN-Loop", "far.example; v=1, api-cache-0123456789abcdef")
+    assert ask(outer.port, path, cdn).body == b"far"
+    loops = ", ".join(origin.asked(path)[0].values("CDN-Loop"))
+    assert re.fullmatch(rf"{cdn[1]}(, api-cache-[0-9a-f]{{16}}){{2}}", loops)
 
 
 def test_one_broken_resource_does_not_make_others_stale(fragile, own_origin):
