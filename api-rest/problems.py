@@ -8,7 +8,7 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from database import Unavailable
+from database import ClientGone, Unavailable
 from observability import LOG
 
 MEDIA_TYPE = "application/problem+json"
@@ -65,6 +65,11 @@ def of_unavailable(error: Unavailable) -> Response:
     return response
 
 
+def of_departure(_error: ClientGone) -> Response:
+    """For the log and the metrics alone, by nginx's number for it."""
+    return Response(status=499)
+
+
 def of_defect(error: InternalServerError) -> Response:
     """An error of our own: the log tells what it is, the client learns nothing of it."""
     LOG.error("defect", exc_info=error.original_exception)
@@ -75,4 +80,5 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, of_http_exception)
     app.register_error_handler(InternalServerError, of_defect)
     app.register_error_handler(BadParameters, of_bad_parameters)
+    app.register_error_handler(ClientGone, of_departure)
     app.register_error_handler(Unavailable, of_unavailable)

@@ -93,17 +93,19 @@ def test_a_client_that_leaves_ends_its_query(small_service: ApiRest, big: Postgr
 
 
 def test_a_client_that_leaves_before_the_first_byte_ends_its_query(
-    small_service: ApiRest, big: Postgres
+    small_service: ApiRest, big: Postgres, log: Path
 ) -> None:
     lock = big.connect(options="-c search_path=api")
     lock.cursor().execute("LOCK TABLE air_quality_measurements IN ACCESS EXCLUSIVE MODE")
     sock = socket.create_connection((small_service.host, small_service.port))
-    sock.sendall(f"GET {BIG} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    sock.sendall(f"GET {BIG} HTTP/1.1\r\nHost: a\r\nX-Request-ID: left-early\r\n\r\n".encode())
     wait_until(lambda: active(big) == 1)
     sock.close()
     wait_until(lambda: active(big) == 0, seconds=1)
     lock.rollback()
     lock.close()
+    wait_until(lambda: "left-early" in log.read_text())
+    assert "defect" not in log.read_text()  # of ours
 
 
 def test_a_busy_pool_is_a_503_and_leaves_healthz_alone(small_service: ApiRest, near: Client) -> None:
