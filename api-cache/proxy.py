@@ -149,7 +149,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         if question.name in self.flights or not self.exchanges.may_try():
             return
         headers = question.request.headers.without((*validation.CONDITIONS, "range"))
-        request = replace(question.request, method="GET", headers=headers)
+        request = replace(question.request, method="GET", headers=headers, interim=None)
         self.flights.start(question.name, lambda flight: self._lead(flight, request))
 
     async def _outcome(self, question: Question) -> tuple[Outcome | None, bool]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @final
@@ -95,11 +95,13 @@ class Request:
     authority: str = ""
     version: str = "1.1"
     """Of HTTP, as received."""
+    interim: Callable[[Response], None] | None = field(default=None, compare=False, repr=False)
+    """Takes interim responses (RFC 9110 §15.2), for whoever waits for the final one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A final response's status and fields."""
+    """A response's status and fields. Only final ones are ever looked at by the rules."""
 
     status: int
     headers: Headers

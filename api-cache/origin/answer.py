@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from httpcache.fields import end_to_end
 from httpcache.messages import Headers, Response
 from httpcache.status import via
 
@@ -17,6 +18,8 @@ from .errors import OriginBroken, OriginError, OriginTimeout, OriginUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from httpcache.messages import Request
 
     from .channel import Channel
 
@@ -29,10 +32,11 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
     """One answer on its way: the head first, then the content through `parts`. Close it in any case."""
 
     def __init__(
-        self, channel: Channel, method: str, timeout: float, release: Callable[[Channel], None]
+        self, channel: Channel, request: Request, timeout: float, release: Callable[[Channel], None]
     ) -> None:
         self._channel = channel
-        self._method = method
+        self._method = request.method
+        self._interim = request.interim
         self._timeout = timeout
         self._release = release
         self._parser = httptools.HttpResponseParser(self)
@@ -106,7 +110,8 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
             raise OriginBroken("The origin's answer has a status that nobody asked for.")
         headers, self._lines = self._received(self._lines), []
         if status < 200:
-            return  # an interim answer: the final one follows on the same connection (RFC 9110 §15.2)
+            self._hand_on(Response(status, end_to_end(headers).without(("content-length",))))
+            return
         codings = [value.strip().lower() for value in headers.values("transfer-encoding")]
         if codings not in ([], ["chunked"]):
             raise OriginBroken("The origin's answer has a transfer coding that nobody asked for.")
@@ -117,6 +122,14 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         self._head_done = True
         if self._method == "HEAD":
             self._finish()
+
+    def _hand_on(self, interim: Response) -> None:
+        """An interim answer, whose final one follows on the same connection (RFC 9110 §15.2).
+
+        But not 100, for which nobody asks the origin: `outgoing` leaves Expect out.
+        """
+        if self._interim is not None and interim.status != 100:
+            self._interim(interim)
 
     def _received(self, lines: list[tuple[str, str]]) -> Headers:
         """The fields as they are handed on and stored: with the version that the origin spoke.

@@ -4,7 +4,7 @@ A proxy must pass on exactly what it was given, and believe nothing that is not 
 `requests` and `http.client` take 102 and 103 for final answers, keep cookies between clients, read proxies
 from the environment, merge repeated fields, add fields of their own, rewrite the target and pass over
 malformed fields; aiohttp runs llhttp with its lenient flags on for answers (folded fields, bare LF). Here it
-is as strict as it is with clients. tests/test_cache.py and tests/test_origin.py hold each of these.
+is as strict as it is with clients. tests/test_cache.py, test_interim.py and test_origin.py hold these.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Origin:
         attempts_left = _NEW_CONNECTIONS + (idle is not None) if is_repeatable else 1
         while True:
             channel, idle = idle or await self.pool.connect(), None
-            answer = Answer(channel, request.method, self.timeout, self.pool.put)
+            answer = Answer(channel, request, self.timeout, self.pool.put)
             attempts_left -= 1
             try:
                 await self._exchange(channel, answer, request, content)

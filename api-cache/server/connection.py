@@ -12,10 +12,11 @@ from origin.errors import OriginError
 
 from .incoming import BadRequest, Incoming, given_id, traceparent
 from .parsing import Requests
-from .sending import Sending
+from .sending import Sending, interim_head
 from .wire import ClientGone, Wire
 
 if TYPE_CHECKING:
+    from httpcache.messages import Response
     from replies import Reply
     from store.memory import Prepared
 
@@ -162,12 +163,22 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         if incoming.has_content:
             parts = incoming.content(self._wire, self._app.patience.stall)
             content = Content(incoming.length, parts)
-        reply = await self._app.respond(incoming.request(identifier), plain, content)
+        request = incoming.request(identifier, lambda interim: self._send_interim(incoming, interim))
+        reply = await self._app.respond(request, plain, content)
+        incoming.is_answered = True
         if incoming.refusal is not None:
             if not isinstance(reply.content, bytes):
                 await reply.content.aclose()
             reply = self._app.refuse(incoming.refusal.status, incoming.refusal.detail)
         await self._send(incoming, reply, identifier)
+
+    def _send_interim(self, incoming: Incoming, interim: Response) -> None:
+        """Hand on what precedes the final answer, if the client can read it, and takes what it gets.
+
+        The origin may go on asking for this client, or repeat an answer, when it already has the head of one.
+        """
+        if incoming.version == "1.1" and not incoming.is_answered and self._wire.is_free:
+            self._wire.write_whole(interim_head(interim), b"")
 
     async def _hit_late(self, incoming: Incoming, fields: Fields) -> bool:
         """A plain hit that had to wait until memory was known to be in step with Redis."""

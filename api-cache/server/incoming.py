@@ -16,7 +16,9 @@ from origin.errors import ContentLost
 from .wire import WINDOW_BYTES, ClientGone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from httpcache.messages import Response
 
     from .application import Fields
     from .wire import Wire
@@ -56,6 +58,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     chunked: bool = False
     expects: bool = False
     complete: bool = False
+    is_answered: bool = False
+    """Whether the final answer is known, which no interim one may follow."""
     refusal: BadRequest | None = None
     """Why its content is read no further; that is then its answer."""
     _parts: deque[bytes] = field(default_factory=deque)
@@ -168,7 +172,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             raise ClientGone(self.refusal.detail) from None
         self._waited += time.monotonic() - begun
 
-    def request(self, request_id: str) -> Request:
+    def request(self, request_id: str, interim: Callable[[Response], None]) -> Request:
         """The request without what is only for this connection, which the origin does not get.
 
         It must not select variants either, or else nominating a field in Connection would poison that
@@ -185,6 +189,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             headers=end_to_end(Headers(lines)).extended((("X-Request-ID", request_id),)),
             authority=self.fields.get(b"host", b"").decode("latin-1"),
             version=self.version,
+            interim=interim,
         )
 
 

@@ -11,6 +11,7 @@ from httpcache.fields import format_date
 from origin.errors import OriginError
 
 if TYPE_CHECKING:
+    from httpcache.messages import Response
     from replies import Reply
     from sharing.buffer import Parts
 
@@ -23,6 +24,12 @@ _REASONS = {status.value: status.phrase.encode("latin-1") for status in HTTPStat
 
 def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
+
+
+def interim_head(response: Response) -> bytes:
+    """All of an interim answer (RFC 9110 §15.2)."""
+    lines = [f"{name}: {value}\r\n" for name, value in response.headers]
+    return status_line(response.status) + "".join(lines).encode("latin-1") + b"\r\n"
 
 
 class Sending:

@@ -220,15 +220,6 @@ def test_repeated_fields_and_cookies_stay_as_they_are(cache, origin):
     assert not origin.asked(path)[1].values("Cookie")
 
 
-def test_interim_answers_are_never_taken_for_the_final_one(cache, origin):
-    path = fresh_path()
-    interim = b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: </x>\r\n\r\n"
-    origin.on(path, interim + answer(b"final", "Cache-Control: no-store"))
-    assert [(a.status, a.body, a["Link"]) for a in (get(cache, path), get(cache, path))] == [
-        (200, b"final", None)
-    ] * 2
-
-
 def test_what_the_origin_sends_unasked_reaches_nobody(cache, origin):
     path = fresh_path()
     origin.on(path, answer(b"one", "Cache-Control: no-store") + answer(b"stolen"))

@@ -737,15 +737,6 @@ def test_rfc5861_4_stale_stands_in_for_a_failing_origin(
         assert got.status == (503 if failure == "503" else 502)
 
 
-@pytest.mark.parametrize("status", [102, 103])
-def test_rfc9110_15_2_interim_answers_are_not_the_final_one(rfc, origin, status: int) -> None:
-    path = fresh_path()
-    interim = f"HTTP/1.1 {status} X\r\nLink: </s.css>; rel=preload\r\n\r\n".encode()
-    origin.on(path, interim + answer(b"final", *FRESH))
-    assert [ask(rfc.port, path).cache for _ in range(2)] == [STORED, HIT]
-    assert ask(rfc.port, path).body == b"final"
-
-
 def test_rfc9112_7_1_2_trailers_are_dropped(rfc, origin) -> None:
     path = fresh_path()
     head = b"HTTP/1.1 200 X\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n"
