@@ -16,13 +16,21 @@ $(VENV)/bin/python:
 	  + ". Name another one: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
+# Every dependency is pinned, so pip need not look for those of the others; Python compiles what it imports by itself.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile
+
 $(VENV)/run.stamp: local/requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(INSTALL) -r $<
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(INSTALL) -r $<
 	@touch $@ $(VENV)/run.stamp
+
+# Half of everything, by size, and nothing that a service or its tests import: `make test` installs it while it tests.
+$(VENV)/checks.stamp: requirements-checks.txt $(VENV)/dev.stamp
+	$(INSTALL) -r $<
+	@touch $@
 
 # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -54,10 +62,10 @@ rotate: $(VENV)/run.stamp ## give the API role of `make run` a new password, wit
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-annotate --no-strip-extras --custom-compile-command 'make lock' $(UPGRADE)
 
-lock: $(VENV)/dev.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
+lock: $(VENV)/checks.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
-	for folder in local api-rest api-cache; do \
-	  $(LOCK) --constraints requirements-dev.txt $$folder/requirements.in -o $$folder/requirements.txt || exit; done
+	for name in requirements-checks local/requirements api-rest/requirements api-cache/requirements; do \
+	  $(LOCK) --constraints requirements-dev.txt $$name.in -o $$name.txt || exit; done
 
 # ---- checks ----------------------------------------------------------------------------------------------------
 
@@ -67,23 +75,23 @@ SUITES := $(patsubst tests/%/,%,$(wildcard tests/*/))
 
 lint: $(addprefix lint-,ruff $(SERVICES) support) ## ruff, mypy and pylint over everything
 
-lint-ruff: $(VENV)/dev.stamp
+lint-ruff: $(VENV)/checks.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # The services each own an `app` and a `config`, so they are checked one at a time, from within.
-lint-api-rest lint-api-cache: lint-%: $(VENV)/dev.stamp
+lint-api-rest lint-api-cache: lint-%: $(VENV)/checks.stamp
 	cd $* && $(BIN)/mypy .
 	cd $* && $(BIN)/pylint --rcfile ../.pylintrc --recursive y --ignore tests .
 
-lint-support: $(VENV)/dev.stamp
+lint-support: $(VENV)/checks.stamp
 	$(BIN)/mypy $(wildcard local benchmarks postgres kubernetes)
 	$(BIN)/pylint --recursive y $(wildcard local benchmarks postgres kubernetes)
 
 test: $(VENV)/dev.stamp ## every check and test that needs no Docker
 # The longest has to begin early, and cannot before what it depends on is done.
 	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync \
-	  test-httpcache lint $(addprefix test-,$(SERVICES) $(SUITES))
+	  test-httpcache lint test-api-cache test-api-rest $(addprefix test-,$(SUITES))
 
 # REPORTS=folder keeps JUnit and coverage reports there.
 report = $(if $(REPORTS),--junitxml $(CURDIR)/$(REPORTS)/$(1).xml)
@@ -100,6 +108,7 @@ test-httpcache: $(VENV)/dev.stamp
 	cd api-cache && $(BIN)/python -m pytest tests/httpcache $(call report,httpcache) \
 	  --cov httpcache --cov-branch --cov-fail-under 100 --cov-report term-missing:skip-covered
 
+test-delivery test-monitoring test-tls: $(VENV)/checks.stamp
 $(addprefix test-,$(SUITES)): test-%: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/$* $(call report,$*)
 
