@@ -75,7 +75,7 @@ SUITES := $(patsubst tests/%/,%,$(wildcard tests/*/))
 
 lint: $(addprefix lint-,ruff $(SERVICES) support) ## ruff, mypy and pylint over everything
 
-lint-ruff: $(VENV)/checks.stamp
+lint-ruff: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -89,24 +89,30 @@ lint-support: $(VENV)/checks.stamp
 	$(BIN)/pylint --recursive y $(wildcard local benchmarks postgres kubernetes)
 
 test: $(VENV)/dev.stamp ## every check and test that needs no Docker
-# The longest has to begin early, and cannot before what it depends on is done.
-	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync \
-	  test-httpcache lint test-api-cache test-api-rest $(addprefix test-,$(SUITES))
+# The longest come first; what waits for checks.stamp comes last. Most tests wait for something, so two cores do three jobs.
+	$(MAKE) --no-print-directory --jobs 3 --keep-going --output-sync \
+	  test-proxy $(VENV)/checks.stamp test-api-rest test-httpcache $(addprefix test-,$(SUITES)) lint
 
 # REPORTS=folder keeps JUnit and coverage reports there.
 report = $(if $(REPORTS),--junitxml $(CURDIR)/$(REPORTS)/$(1).xml)
 coverage = $(if $(REPORTS),--cov --cov-report xml:$(CURDIR)/$(REPORTS)/$(1)-coverage.xml)
 
-test-api-rest test-api-cache: test-%: $(VENV)/dev.stamp
-	cd $* && $(BIN)/python -m pytest $(apart) $(call report,$*) $(call coverage,$*)
+.PHONY: $(addprefix test-,$(SERVICES)) test-proxy test-httpcache
+test-api-rest: $(VENV)/dev.stamp
+	cd api-rest && $(BIN)/python -m pytest $(call report,api-rest) $(call coverage,api-rest)
 
-# The HTTP core is tested apart, since each of its branches must be taken.
-test-api-cache: apart = --ignore tests/httpcache
-test-api-cache: test-httpcache
-.PHONY: test-httpcache
+test-api-cache: test-proxy test-httpcache
+
+test-proxy: $(VENV)/dev.stamp
+	cd api-cache && $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/httpcache \
+	  $(call report,api-cache) $(call coverage,api-cache)
+
+# The HTTP core is tested apart, since its tables must take each branch: chance may not help them.
+PROPERTIES := tests/httpcache/test_properties.py
 test-httpcache: $(VENV)/dev.stamp
-	cd api-cache && $(BIN)/python -m pytest tests/httpcache $(call report,httpcache) \
+	cd api-cache && $(BIN)/python -m pytest tests/httpcache --ignore $(PROPERTIES) $(call report,httpcache) \
 	  --cov httpcache --cov-branch --cov-fail-under 100 --cov-report term-missing:skip-covered
+	cd api-cache && $(BIN)/python -m pytest $(PROPERTIES) $(call report,httpcache-properties)
 
 test-delivery test-monitoring test-tls: $(VENV)/checks.stamp
 $(addprefix test-,$(SUITES)): test-%: $(VENV)/dev.stamp

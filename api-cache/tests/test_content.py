@@ -29,7 +29,7 @@ class Echo:
                 threading.Thread(target=self._serve, args=self._socket.accept()[:1], daemon=True).start()
 
     def _serve(self, sock):
-        with sock, sock.makefile("rb") as stream:
+        with sock, sock.makefile("rb") as stream, contextlib.suppress(ConnectionError):
             head = b"".join(iter(stream.readline, b"\r\n"))
             left = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             sock.sendall(b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % left)
