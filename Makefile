@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run clean passwords backup restore rotate api-rest api-cache lock lint lint-ruff lint-api-rest lint-api-cache lint-support test
+.PHONY: help run clean passwords backup restore rotate api-rest api-cache lock lint lint-ruff lint-mypy lint-api-rest lint-api-cache lint-support test
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_ -]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -73,20 +73,26 @@ SERVICES := api-rest api-cache
 # Folders of tests/, each run by itself; every one needs only what requirements-dev.txt brings.
 SUITES := $(patsubst tests/%/,%,$(wildcard tests/*/))
 
-lint: $(addprefix lint-,ruff $(SERVICES) support) ## ruff, mypy and pylint over everything
+SUPPORT := $(wildcard local benchmarks postgres kubernetes)
+
+lint: $(addprefix lint-,ruff mypy $(SERVICES) support) ## ruff, mypy and pylint over everything
 
 lint-ruff: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The services each own an `app` and a `config`, so they are checked one at a time, from within.
+# The services each own an `app` and a `config`, so they are checked one at a time, from within; they share one cache of
+# what mypy knows about the libraries.
+lint-mypy: $(VENV)/checks.stamp
+	cd api-rest && $(BIN)/mypy .
+	cd api-cache && $(BIN)/mypy .
+	$(BIN)/mypy $(SUPPORT)
+
 lint-api-rest lint-api-cache: lint-%: $(VENV)/checks.stamp
-	cd $* && $(BIN)/mypy .
 	cd $* && $(BIN)/pylint --rcfile ../.pylintrc --recursive y --ignore tests .
 
 lint-support: $(VENV)/checks.stamp
-	$(BIN)/mypy $(wildcard local benchmarks postgres kubernetes)
-	$(BIN)/pylint --recursive y $(wildcard local benchmarks postgres kubernetes)
+	$(BIN)/pylint --recursive y $(SUPPORT)
 
 test: $(VENV)/dev.stamp ## every check and test that needs no Docker
 # The longest come first; what waits for checks.stamp comes last. Most tests wait for something, so two cores do three jobs.

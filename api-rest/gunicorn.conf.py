@@ -34,6 +34,10 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
+def on_starting(_server: Any) -> None:
+    import app  # noqa: F401, PLC0415  # pylint: disable=C0415,W0611  # here, once: workers share what is imported
+
+
 def child_exit(_server: Any, worker: Any) -> None:
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  # pylint: disable=C0415
 
