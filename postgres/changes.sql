@@ -132,12 +132,18 @@ SELECT id_entity, min(time_instant), max(time_instant),
        count(o3 > -99 OR NULL), count(pm10 > -99 OR NULL), count(pm2_5 > -99 OR NULL)
 FROM air_quality_measurements GROUP BY id_entity;
 
--- `settled`: no change that anyone is about to commit can bear the second of changed_at, or an earlier one.
+-- `settled`: no change that anyone has yet to commit can bear the second of changed_at, or an earlier one. That second
+-- must be over; then nobody may hold a transaction id: neither one below the snapshot's end (xmin), nor one at or past it,
+-- which a snapshot knows nothing of (age counts from the next id to be given out). Whoever gets one from then on changes
+-- the table later still. CASE keeps that order, without which a writer could slip in between.
 CREATE VIEW data_version AS
 SELECT sum(statements)::bigint AS version,
        max(changed_at) AS changed_at,
-       pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot())
-           AND date_trunc('second', max(changed_at)) < date_trunc('second', clock_timestamp()) AS settled
+       CASE WHEN date_trunc('second', max(changed_at)) < date_trunc('second', clock_timestamp())
+            THEN pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot())
+                AND age(pg_snapshot_xmax(pg_current_snapshot())::xid) = 0
+            ELSE false
+       END AS settled
 FROM data_changes;
 COMMENT ON VIEW data_version IS 'One row: the version of air_quality_measurements as the reader''s snapshot sees it';
 

@@ -8,8 +8,10 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 from local.postgres import Postgres
+from local.processes import wait_until
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from requests import Response
 
 from tests.http_client import Client
 
@@ -131,6 +133,37 @@ def test_commits_out_of_order(client: Client, postgres: Postgres, sql: Cursor) -
         "/air_quality?id_entity=o1,o2&pollutant=no2", headers={"If-Modified-Since": seen[2][1]}
     )
     assert since.status_code == 200
+
+
+def test_no_date_is_given_twice_while_a_later_writer_has_yet_to_commit(
+    client: Client, postgres: Postgres, sql: Cursor
+) -> None:
+    """Whoever wrote last in some second commits after it is over; no snapshot names a writer that is the newest."""
+    path = "/air_quality?id_entity=o1,o2&pollutant=no2"
+    insert = f"INSERT INTO {TABLE} (time_instant, id_entity, no2) VALUES ('2031-01-01', %s, 1)"
+    first, second = (postgres.connect(options="-c search_path=api") for _ in range(2))
+    assert wait_until(lambda: time.time() % 1 < 0.5, timeout=5)  # both write within one second
+    first.cursor().execute(insert, ("o1",))
+    second.cursor().execute(insert, ("o2",))
+    first.commit()
+    written = int(time.time())
+    assert wait_until(lambda: time.time() > written + 1, timeout=5)
+    early = client.get(path)
+    second.commit()
+    assert client.get(path).content != early.content
+    since = {"If-Modified-Since": early.headers["Last-Modified"]}
+    late = client.get(path, headers=since)
+    # Others may write elsewhere, such as an ANALYZE of Postgres's own.
+    settled = wait_until(lambda: _dated(client.get(path)) == written, timeout=5)
+    first.close()
+    second.close()
+    sql.execute(f"DELETE FROM {TABLE} WHERE id_entity IN ('o1', 'o2')")
+    assert late.status_code == 200
+    assert settled
+
+
+def _dated(response: Response) -> float:
+    return parsedate_to_datetime(response.headers["Last-Modified"]).timestamp()
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
