@@ -44,6 +44,7 @@ case "$*" in
     to=applied
     [[ ! -e $(dirname "$0")/applied ]] || to=again
     cat >"$(dirname "$0")/$to" ;;
+  $FAILING*) exit 1 ;;
   "rollout status $STUCK"*) [[ -e $(dirname "$0")/undone ]] ;;
   "rollout undo $STUCK"*) touch "$(dirname "$0")/undone" ;;
   "get statefulset/"*) echo -n new ;;
@@ -65,12 +66,12 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def deploy(
-    checkout: Path, tools: Path, kubectl: str = KUBECTL, stuck: str = "-"
+    checkout: Path, tools: Path, kubectl: str = KUBECTL, stuck: str = "-", failing: str = "-"
 ) -> subprocess.CompletedProcess[str]:
     path = program(tools, "kubectl", kubectl)
     return subprocess.run(
         [checkout / ".ci" / "deploy"],
-        env=os.environ | {"PATH": path, "STUCK": stuck},
+        env=os.environ | {"PATH": path, "STUCK": stuck, "FAILING": failing},
         capture_output=True,
         text=True,
         check=False,
@@ -102,6 +103,35 @@ def test_deploy_undoes_what_does_not_roll_out(checkout: Path, tmp_path: Path, st
     assert stuck in done.stderr
     undone = [call for call in calls(tmp_path / "tools") if call.startswith("rollout undo")]
     assert undone == [f"rollout undo {name} --to-revision 7" for name in WORKLOADS]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    ["rollout status statefulset/postgres", "rollout undo statefulset/postgres", "delete pod", "get pods"],
+)
+def test_deploy_undoes_the_rest_when_one_does_not_come_back(
+    checkout: Path, tmp_path: Path, failing: str
+) -> None:
+    """Postgres, the first, takes longer than $TIMEOUT, or the API server refuses something."""
+    done = deploy(checkout, tmp_path / "tools", stuck="statefulset/postgres", failing=failing)
+    assert done.returncode == 1
+    assert failing == "get pods" or "statefulset/postgres did not come back" in done.stderr.splitlines()[-1]
+    after = calls(tmp_path / "tools")
+    after = after[next(index for index, call in enumerate(after) if call.startswith("rollout undo")) :]
+    assert [call.split()[2] for call in after if call.startswith("rollout undo")] == WORKLOADS
+    waited = [call.split()[2] for call in after if call.startswith("rollout status")]
+    assert waited == WORKLOADS[len(WORKLOADS) - len(waited) :]
+    assert set(waited) >= set(WORKLOADS[1:])
+
+
+def test_deploy_undoes_the_pods_when_the_settings_do_not_come_back(checkout: Path, tmp_path: Path) -> None:
+    kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [[ $to != again ]] ;;')
+    assert kubectl != KUBECTL
+    done = deploy(checkout, tmp_path / "tools", kubectl, stuck="deployment/api-cache")
+    assert done.returncode == 1
+    assert "the ConfigMaps did not come back" in done.stderr.splitlines()[-1]
+    undone = [call.split()[2] for call in calls(tmp_path / "tools") if call.startswith("rollout undo")]
+    assert undone == WORKLOADS
 
 
 def test_deploy_frees_a_stateful_set_from_the_pod_that_it_waits_for(checkout: Path, tmp_path: Path) -> None:
