@@ -53,7 +53,11 @@ def manifests() -> Iterator[tuple[Path, str]]:
         component = Path(file_name).name.removesuffix("-files.yaml")
         documents = [config_map(name, component, contents(globs)) for name, globs in config_maps.items()]
         yield ROOT / "kubernetes" / file_name, rendered(documents)
-    settings = {"postgres": settings_of_postgres(), **{name: settings_of_service(name) for name in SERVICES}}
+    settings = {
+        "postgres": settings_of_script("postgres/init-script.sh", "POSTGRES"),
+        **{name: settings_of_service(name) for name in SERVICES},
+        "backup": settings_of_script("backup/backup.sh", "BACKUP"),
+    }
     documents = [config_map(name, name, data) for name, data in settings.items()]
     yield ROOT / "kubernetes" / "settings.yaml", rendered(documents)
     yield ROOT / "kubernetes" / "monitoring-operator" / "rules.yaml", rendered([prometheus_rule()])
@@ -100,10 +104,9 @@ def settings_of_service(service: str) -> dict[str, str]:
     return {name: value for name, value in known.items() if name in fields and not is_secret(name)}
 
 
-def settings_of_postgres() -> dict[str, str]:
-    """environment.env, as far as the init script and the image read it."""
-    script = (ROOT / "postgres" / "init-script.sh").read_text()
-    named = set(re.findall(r"POSTGRES_\w+", script))
+def settings_of_script(script: str, prefix: str) -> dict[str, str]:
+    """environment.env, as far as the script reads it."""
+    named = variables_in(script, prefix)
     return {name: value for name, value in environment().items() if name in named and not is_secret(name)}
 
 
@@ -123,6 +126,11 @@ def variables_of(service: str) -> set[str]:
     (config,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Config")
     fields = (node.target for node in config.body if isinstance(node, ast.AnnAssign))
     return {field.id.upper() for field in fields if isinstance(field, ast.Name)}
+
+
+def variables_in(script: str, prefix: str) -> set[str]:
+    """The variables PREFIX_... that a shell script names."""
+    return set(re.findall(rf"\b{prefix}_\w+", (ROOT / script).read_text()))
 
 
 def write() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 import kubernetes_validate
-from kubernetes.configmaps import environment, is_secret, variables_of
+from kubernetes.configmaps import environment, is_secret, variables_in, variables_of
 from tests.delivery.manifests import (
     Manifest,
     Workload,
@@ -212,6 +212,9 @@ def variables_are_given(manifests: list[Manifest]) -> Iterator[str]:
         (container,) = deployment(manifests, service).spec["containers"]
         for missing in sorted(variables_of(service) - set(variables(manifests, container))):
             yield f"{service} reads {missing}, which its pods do not have"
+    (container,) = deployment(manifests, "backup").spec["containers"]
+    for missing in sorted(variables_in("backup/backup.sh", "BACKUP") - set(variables(manifests, container))):
+        yield f"backup.sh reads {missing}, which its pods do not have"
 
 
 def variables_are_read(manifests: list[Manifest]) -> Iterator[str]:

@@ -123,6 +123,7 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
     ),
     (rules.references, "backend", lambda m: remove(m, "Service", "api-cache")),
     (rules.variables_are_given, "missing", lambda m: data(m, "api-cache").pop("CACHE_TTL")),
+    (rules.variables_are_given, "how many backups", lambda m: data(m, "backup").pop("BACKUP_DAILY")),
     (rules.variables_are_read, "idle", lambda m: data(m, "api-cache").update(CACHE_TTTL="1")),
     (
         rules.secrets,
