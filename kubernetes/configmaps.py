@@ -1,13 +1,21 @@
-"""Writes the ConfigMaps that repeat files of the repository: `make kubernetes`."""
+"""Writes the ConfigMaps that repeat files of the repository, and their checksums: `make kubernetes`."""
 
 import ast
+import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+Manifest = dict[str, Any]
+
 ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "kubernetes"
+# Quoted, because an annotation has to be a string, and some checksums look like a number.
+CHECKSUM = re.compile(r"^( +checksum/settings: ).*$", re.MULTILINE)
 SERVICES = ["api-rest", "api-cache"]
 # Manifest: the ConfigMaps in it, and the files that each holds.
 FILES = {
@@ -48,27 +56,77 @@ Dumper.add_representer(
 
 
 def manifests() -> Iterator[tuple[Path, str]]:
-    """Each manifest that is made, and its text."""
-    for file_name, config_maps in FILES.items():
-        component = Path(file_name).name.removesuffix("-files.yaml")
-        documents = [config_map(name, component, contents(globs)) for name, globs in config_maps.items()]
-        yield ROOT / "kubernetes" / file_name, rendered(documents)
+    """Each manifest of which something is made, and its text."""
+    made = config_maps()
+    for file_name, documents in made.items():
+        yield FOLDER / file_name, rendered(documents)
+    yield FOLDER / "monitoring-operator" / "rules.yaml", rendered([prometheus_rule()])
+    data = {each["metadata"]["name"]: each["data"] for documents in made.values() for each in documents}
+    for path in sorted(FOLDER.rglob("*.yaml")):
+        if CHECKSUM.search(text := path.read_text()):
+            yield path, with_checksums(text, data)
+
+
+def config_maps() -> dict[str, list[Manifest]]:
+    """Manifest: the ConfigMaps in it.
+
+    By these names they come before those who read them: kubectl goes by the alphabet, and a pod that starts
+    between the two would have the settings of before.
+    """
+    found = {
+        file_name: [
+            config_map(name, Path(file_name).name.removesuffix("-files.yaml"), contents(globs))
+            for name, globs in held.items()
+        ]
+        for file_name, held in FILES.items()
+    }
     settings = {
         "postgres": settings_of_script("postgres/init-script.sh", "POSTGRES"),
         **{name: settings_of_service(name) for name in SERVICES},
         "backup": settings_of_script("backup/backup.sh", "BACKUP"),
     }
-    documents = [config_map(name, name, data) for name, data in settings.items()]
-    yield ROOT / "kubernetes" / "settings.yaml", rendered(documents)
-    yield ROOT / "kubernetes" / "monitoring-operator" / "rules.yaml", rendered([prometheus_rule()])
+    return found | {
+        f"{name}-settings.yaml": [config_map(name, name, each)] for name, each in settings.items()
+    }
 
 
-def rendered(documents: list[dict[str, object]]) -> str:
+def with_checksums(text: str, data: Mapping[str, Mapping[str, str]]) -> str:
+    """A manifest's text, each `checksum/settings` in it that of the ConfigMaps which that object reads."""
+
+    def renewed(document: str) -> str:
+        names = config_maps_in(yaml.safe_load(document))
+        return CHECKSUM.sub(rf'\1"{checksum({name: data[name] for name in names})}"', document)
+
+    return "---\n".join(
+        renewed(document) if CHECKSUM.search(document) else document
+        for document in re.split(r"^---\n", text, flags=re.MULTILINE)
+    )
+
+
+def config_maps_in(manifest: object) -> Iterator[str]:
+    """The names of the ConfigMaps that an object reads, by whatever way; not of those that may be missing."""
+    if isinstance(manifest, list):
+        for each in manifest:
+            yield from config_maps_in(each)
+    elif isinstance(manifest, dict):
+        for key, value in manifest.items():
+            if key not in {"configMap", "configMapRef", "configMapKeyRef"}:
+                yield from config_maps_in(value)
+            elif not value.get("optional"):
+                yield value["name"]
+
+
+def checksum(data: Mapping[str, Mapping[str, str]]) -> str:
+    """Of ConfigMaps by name; another one for other data, by which a controller sees that its pods are old."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def rendered(documents: list[Manifest]) -> str:
     text = yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return f"# Made by `make kubernetes` from files of this repository; a test compares. Do not edit.\n{text}"
 
 
-def config_map(name: str, component: str, data: dict[str, str]) -> dict[str, object]:
+def config_map(name: str, component: str, data: dict[str, str]) -> Manifest:
     labels = {"app.kubernetes.io/name": component, "app.kubernetes.io/part-of": "air-quality"}
     return {
         "apiVersion": "v1",
@@ -78,7 +136,7 @@ def config_map(name: str, component: str, data: dict[str, str]) -> dict[str, obj
     }
 
 
-def prometheus_rule() -> dict[str, object]:
+def prometheus_rule() -> Manifest:
     """The rules, as the Prometheus operator reads them."""
     files = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 import kubernetes_validate
-from kubernetes.configmaps import environment, is_secret, variables_in, variables_of
+from kubernetes.configmaps import checksum, environment, is_secret, variables_in, variables_of
 from tests.delivery.manifests import (
     Manifest,
     Workload,
@@ -198,6 +198,9 @@ def referred_to(workload: Workload) -> Iterator[tuple[str, str]]:
     for container in workload.containers:
         for source in container.get("envFrom", []):
             yield "ConfigMap", source["configMapRef"]["name"]
+        for entry in container.get("env", []):
+            if "configMapKeyRef" in entry.get("valueFrom", {}):
+                yield "ConfigMap", entry["valueFrom"]["configMapKeyRef"]["name"]
     for volume in workload.spec.get("volumes", []):
         sources = [volume, *volume.get("projected", {}).get("sources", [])]
         for source in sources:
@@ -215,6 +218,32 @@ def variables_are_given(manifests: list[Manifest]) -> Iterator[str]:
     (container,) = deployment(manifests, "backup").spec["containers"]
     for missing in sorted(variables_in("backup/backup.sh", "BACKUP") - set(variables(manifests, container))):
         yield f"backup.sh reads {missing}, which its pods do not have"
+
+
+# What takes its settings and scripts when it makes its data, and never again: no restart would bring others.
+READ_ONCE = {"postgres"}
+
+
+def settings_reach_the_pods(manifests: list[Manifest]) -> Iterator[str]:
+    """Pods read ConfigMaps as they start: other data have to make another template, and be there first."""
+    for workload in long_running(manifests):
+        read = [named(manifests, kind, name) for kind, name in referred_to(workload) if kind == "ConfigMap"]
+        config_maps = [found for found in read if found]
+        if workload.name in READ_ONCE or not config_maps:
+            continue
+        data = {each["metadata"]["name"]: each["data"] for each in config_maps}
+        if workload.pod["metadata"].get("annotations", {}).get("checksum/settings") != checksum(data):
+            yield f"{workload.name} would go on as before when {', '.join(data)} change"
+        if position(manifests, workload.kind, workload.name) < max(
+            position(manifests, "ConfigMap", name) for name in data
+        ):
+            yield f"{workload.name} is applied before {', '.join(data)}, and may start with those of before"
+
+
+def position(manifests: list[Manifest], kind: str, name: str) -> int:
+    """In which place kubectl applies it: file by file."""
+    names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests]
+    return names.index((kind, name))
 
 
 def variables_are_read(manifests: list[Manifest]) -> Iterator[str]:

@@ -124,6 +124,20 @@ BREACHES: list[tuple[Rule, str, Breach]] = [
     (rules.references, "backend", lambda m: remove(m, "Service", "api-cache")),
     (rules.variables_are_given, "missing", lambda m: data(m, "api-cache").pop("CACHE_TTL")),
     (rules.variables_are_given, "how many backups", lambda m: data(m, "backup").pop("BACKUP_DAILY")),
+    (rules.settings_reach_the_pods, "changed", lambda m: data(m, "api-cache").update(CACHE_TTL="1")),
+    (rules.settings_reach_the_pods, "changed file", lambda m: data(m, "redis-files").update(serve="")),
+    (
+        rules.settings_reach_the_pods,
+        "without a checksum",
+        lambda m: spec(m, "Deployment", "api-rest")["template"]["metadata"]["annotations"].pop(
+            "checksum/settings"
+        ),
+    ),
+    (
+        rules.settings_reach_the_pods,
+        "too late",
+        lambda m: m.append(m.pop(rules.position(m, "ConfigMap", "api-cache"))),
+    ),
     (rules.variables_are_read, "idle", lambda m: data(m, "api-cache").update(CACHE_TTTL="1")),
     (
         rules.secrets,

@@ -10,6 +10,7 @@ from tests.monitoring.rules import MONITORING
 KEPT: list[Rule] = [
     *(rules.schema, rules.size, rules.probes, rules.resources, rules.no_service_links, rules.images),
     *(rules.selectors, rules.service_ports, rules.references, rules.secrets, rules.denied_by_default),
+    rules.settings_reach_the_pods,
 ]
 NETWORK = {"postgres-exporter", "postgres-role", "redis-exporter", "backup-exporter", "grafana", "prometheus"}
 
