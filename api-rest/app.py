@@ -13,6 +13,7 @@ import openapi
 import problems
 from config import Config
 from database import Database, Statement, Unavailable, engine_options
+from departures import client_of
 from models import Measurement, db
 
 READY = Statement.of(select(literal(1)))
@@ -38,7 +39,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirection names the Host of whoever asked
     db.init_app(app)
     with app.app_context():
-        app.extensions["database"] = Database(db.engine, waiting=config.postgres_pool_size)
+        app.extensions["database"] = Database(db.engine, places=2 * config.postgres_pool_size)
     observability.POOL_SIZE.set(config.postgres_pool_size)
     problems.register(app)
     app.register_blueprint(measurements.blueprint)
@@ -82,20 +83,34 @@ def _probes(app: Flask) -> None:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        with database.snapshot() as snapshot:
-            snapshot.rows(READY)
+        _ask_postgres(database)
         return _unstored(jsonify(status="ok"))
 
     @app.get("/metrics")
     def metrics() -> Response:
-        _note_newest(app.extensions["database"])
+        _note_newest(database)
         body, media_type = observability.metrics()
         return _unstored(Response(body, content_type=media_type))
 
 
+def _ask_postgres(database: Database) -> None:
+    """Raise Unavailable unless Postgres answers us.
+
+    That all connections are in use is no reason: were this process taken out of service for being busy, the
+    others would get its load, too, and follow.
+    """
+    try:
+        with database.snapshot(client_of(request.environ)) as snapshot:
+            snapshot.rows(READY)
+    except Unavailable as error:
+        if error.kind != "busy":
+            raise
+
+
 def _note_newest(database: Database) -> None:
     """Tell the metrics of the newest measurement; while Postgres is down, of the one that was read last."""
-    with contextlib.suppress(Unavailable), database.snapshot() as snapshot:
+    client = client_of(request.environ)  # who stopped waiting for us need not keep a connection
+    with contextlib.suppress(Unavailable), database.snapshot(client) as snapshot:
         ((newest,),) = snapshot.rows(NEWEST)
         if newest is not None:
             observability.NEWEST.set(newest.replace(tzinfo=UTC).timestamp())

@@ -105,21 +105,24 @@ class Snapshot:
         self._begun = self._broken = self._deserted = False
 
     def rows(self, statement: Statement) -> Sequence[tuple[Any, ...]]:
+        before = self._before(statement)
         with self._running() as cursor:
-            cursor.execute(self._beginning() + statement.query, statement.values)
+            cursor.execute(before + statement.query, statement.values)
             return cursor.fetchall()
 
     def copy(self, statement: Statement, options: str, sink: Writable) -> int:
         """Write what COPY makes of a SELECT to `sink`, row by row; return the number of rows."""
-        before = self._beginning() + "".join(f"SET LOCAL {setting}; " for setting in statement.planning)
+        before = self._before(statement)
         with self._running() as cursor:
             query = cursor.mogrify(statement.query, statement.values).decode()
             cursor.copy_expert(f"{before}COPY ({query}) TO STDOUT WITH ({options})", sink)
             return cursor.rowcount
 
-    def _beginning(self) -> str:
+    def _before(self, statement: Statement) -> str:
+        """What the same message tells Postgres first."""
         begun, self._begun = self._begun, True
-        return "" if begun else self._first
+        settings = "".join(f"SET LOCAL {setting}; " for setting in statement.planning)
+        return settings if begun else self._first + settings
 
     @contextmanager
     def _running(self) -> Iterator[Psycopg2Cursor]:
@@ -166,13 +169,14 @@ class Database:
     """The pool of connections, with a bound on those who wait for one.
 
     Args:
-        waiting: how many requests may wait at once; beyond it, they are turned away without a wait.
+        places: how many requests may have a connection or wait for one; beyond it, they are turned away
+            without a wait.
     """
 
-    def __init__(self, engine: Engine, *, waiting: int) -> None:
+    def __init__(self, engine: Engine, *, places: int) -> None:
         event.listen(engine, "checkout", _refuse_ended)
         self._engine = engine
-        self._places = threading.BoundedSemaphore(waiting)
+        self._places = threading.BoundedSemaphore(places)
 
     @contextmanager
     def snapshot(
@@ -183,24 +187,31 @@ class Database:
         Raises:
             Unavailable: Postgres is down or busy.
         """
-        snapshot = Snapshot(self._connect(), client, table)
-        POOL_IN_USE.inc()
+        with self._place():
+            snapshot = Snapshot(self._connect(), client, table)
+            POOL_IN_USE.inc()
+            try:
+                yield snapshot
+            finally:
+                POOL_IN_USE.dec()
+                snapshot.close()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):  # pylint: disable=consider-using-with
+            with translated():
+                raise Unavailable("Too many requests wait for the database.", kind="busy")
         try:
-            yield snapshot
+            yield
         finally:
-            POOL_IN_USE.dec()
-            snapshot.close()
+            self._places.release()
 
     def _connect(self) -> PoolProxiedConnection:
         with translated():
-            if not self._places.acquire(blocking=False):  # pylint: disable=consider-using-with
-                raise Unavailable("Too many requests wait for the database.", kind="busy")
             try:
                 return self._engine.raw_connection()
             except sqlalchemy_errors.TimeoutError as error:
                 raise Unavailable("All connections to the database are busy.", kind="busy") from error
-            finally:
-                self._places.release()
 
 
 def _refuse_ended(driver: Psycopg2Connection, _record: object, _proxy: object) -> None:

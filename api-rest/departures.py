@@ -5,6 +5,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 class Departures:
@@ -55,3 +59,9 @@ class Departures:
 
 
 DEPARTURES = Departures()
+
+
+def client_of(environ: "WSGIEnvironment") -> socket.socket | None:
+    """The connection that a request came by; None without a server that tells, as in tests."""
+    client: socket.socket | None = environ.get("gunicorn.socket")
+    return client

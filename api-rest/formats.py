@@ -9,6 +9,7 @@ For CSV, COPY writes its text format with commas, a third faster than its own CS
 for what to quote. Rows without a backslash or a quote are the same in both; csv_blocks mends the others.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -52,42 +53,79 @@ class Column(Field):
         return Field(self.name, self.kind)
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format(ABC):
     """One representation of rows.
 
     Attributes:
         copy_options: what COPY needs to write it.
-        opening, closing: what frames the rows.
         skipped: how many bytes of the first row to drop.
+        closing: what goes after the rows.
     """
 
     name: str
     media_type: str
     content_type: str
     copy_options: str
-    opening: bytes = b""
-    closing: bytes = b""
     skipped: int = 0
+    closing: bytes = b""
 
+    @abstractmethod
     def select_list(self, columns: Sequence[Column]) -> list[ColumnElement[Any]]:
-        if self is CSV:
-            return [_csv(column).label(column.name) for column in columns]
-        return [_json_line(columns, before="," if self is JSON else "")]
+        """What COPY is to write of each row."""
 
+    @abstractmethod
     def head(self, columns: Sequence[Field]) -> bytes:
         """What goes before the rows."""
-        return ",".join(column.name for column in columns).encode() + b"\n" if self is CSV else self.opening
 
+    @abstractmethod
     def rewriter(self, columns: Sequence[Field]) -> Callable[[bytes], bytes]:
         """What makes this format of the blocks of bytes that COPY writes, one after the other."""
-        return CsvBlocks(instant_first=columns[0].kind is Kind.INSTANT) if self is CSV else _unchanged
 
 
-# Each row of the array begins with the comma that parts it from the row before; the first one's is dropped.
-JSON = Format("json", "application/json", "application/json", RAW_LINES, b"[", b"]\n", 1)
-NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", RAW_LINES)
-CSV = Format("csv", "text/csv", "text/csv; charset=utf-8; header=present", COMMA_SEPARATED_TEXT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonText(Format):
+    """An object a row, each of which begins with `separator`."""
+
+    copy_options: str = RAW_LINES
+    opening: bytes = b""
+    separator: str = ""
+
+    def select_list(self, columns: Sequence[Column]) -> list[ColumnElement[Any]]:
+        return [_json_line(columns, before=self.separator)]
+
+    def head(self, columns: Sequence[Field]) -> bytes:  # noqa: ARG002
+        return self.opening
+
+    def rewriter(self, columns: Sequence[Field]) -> Callable[[bytes], bytes]:  # noqa: ARG002
+        return _unchanged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Csv(Format):
+    copy_options: str = COMMA_SEPARATED_TEXT
+
+    def select_list(self, columns: Sequence[Column]) -> list[ColumnElement[Any]]:
+        return [_csv(column).label(column.name) for column in columns]
+
+    def head(self, columns: Sequence[Field]) -> bytes:
+        return ",".join(column.name for column in columns).encode() + b"\n"
+
+    def rewriter(self, columns: Sequence[Field]) -> Callable[[bytes], bytes]:
+        return CsvBlocks(instant_first=columns[0].kind is Kind.INSTANT)
+
+
+JSON = JsonText(
+    name="json",
+    media_type="application/json",
+    content_type="application/json",
+    opening=b"[",
+    separator=",",  # the first row's is dropped
+    skipped=1,
+    closing=b"]\n",
+)
+NDJSON = JsonText(name="ndjson", media_type="application/x-ndjson", content_type="application/x-ndjson")
+CSV = Csv(name="csv", media_type="text/csv", content_type="text/csv; charset=utf-8; header=present")
 FORMATS = {each.name: each for each in (JSON, NDJSON, CSV)}
 
 

@@ -16,8 +16,20 @@ try:
 except ConfigError as error:
     sys.exit(str(error))  # in the parent; a worker that ends would be started again for ever
 
-# Read by prometheus_client when it is first imported, in each worker: their numbers meet in this folder.
-metrics_folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="api-rest-metrics-")
+
+def make_metrics_folder() -> str:
+    """Where the numbers of all workers meet. The folders that killed predecessors left are removed."""
+    prefix = "api-rest-metrics-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        pid = left.name.removeprefix(prefix).partition("-")[0]
+        # In a container that starts again, we have the number that our predecessor had.
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-")
+
+
+# Read by prometheus_client when it is first imported.
+metrics_folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = make_metrics_folder()
 
 bind = f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency

@@ -15,6 +15,7 @@ import parameters as p
 import queries
 from aggregates import PERIODS, STATISTICS, aggregate, rolling
 from database import Database, Snapshot, Statement
+from departures import client_of
 from formats import FORMATS, Format
 from models import POLLUTANTS, Measurement
 from parameters import Cursor, Parameter
@@ -352,7 +353,8 @@ def _rows(endpoint: Endpoint, shape: Shape, form: Format) -> Rows:
 @lru_cache(maxsize=SHAPES_KEPT)
 def _end_of_page(endpoint: Endpoint, shape: Shape) -> Statement:
     given = shape.given()
-    return Statement.of(_question(endpoint, given).end_of_page(given["limit"]))
+    question = _question(endpoint, given)
+    return Statement.of(question.end_of_page(given["limit"]), planning=question.planning)
 
 
 def _link_next(response: Response, ends: Sequence[tuple[Any, ...]]) -> None:
@@ -375,8 +377,8 @@ def _snapshot() -> Snapshot:
     """The request's one snapshot; it ends with the request, unless a response takes it over."""
     database: Database = current_app.extensions["database"]
     g.snapshots = ExitStack()
-    client = request.environ.get("gunicorn.socket")
-    snapshot: Snapshot = g.snapshots.enter_context(database.snapshot(client, table=Measurement.__tablename__))
+    client, table = client_of(request.environ), Measurement.__tablename__
+    snapshot: Snapshot = g.snapshots.enter_context(database.snapshot(client, table=table))
     return snapshot
 
 

@@ -16,12 +16,11 @@ from werkzeug.wsgi import ClosingIterator
 
 import problems
 from database import ClientGone, Snapshot, Statement, Unavailable
+from departures import client_of
 from formats import Field, Format
 from observability import LOG, ROUTE, ROWS
 
 if TYPE_CHECKING:
-    import socket
-
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 BUFFER_BYTES = 1 << 16
@@ -125,7 +124,7 @@ class CopyResponse(Response):
         return ClosingIterator((), self.close)
 
     def _stream(self, environ: "WSGIEnvironment", body: _Body) -> None:
-        client: socket.socket | None = environ.get("gunicorn.socket")
+        client = client_of(environ)
         if client is not None:
             client.settimeout(current_app.config["SEND_TIMEOUT"])
         buffered = io.BufferedWriter(body, BUFFER_BYTES)

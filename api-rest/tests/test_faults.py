@@ -118,7 +118,7 @@ def test_a_busy_pool_is_a_503_and_leaves_healthz_alone(small_service: ApiRest, n
     assert int(response.headers["Retry-After"]) >= 1
     assert response.headers["Content-Type"] == "application/problem+json"
     assert near.get("/healthz").status_code == 200
-    assert near.get("/readyz").status_code == 503
+    assert near.get("/readyz").status_code == 200  # or else the others would get this one's load, too
     in_use = re.search(r"^api_rest_pool_connections_in_use (\S+)", near.get("/metrics").text, re.MULTILINE)
     assert in_use
     assert float(in_use[1]) == 2

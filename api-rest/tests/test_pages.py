@@ -5,7 +5,12 @@ from datetime import datetime, timedelta
 
 import pytest
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from werkzeug.datastructures import MultiDict
 
+from formats import FORMATS
+from measurements import ENDPOINTS, _end_of_page, _rows
+from parameters import Cursor as Place
+from parameters import read
 from queries import MERGED_STATIONS, Shape
 from tests.http_client import Client
 from tests.rows import INSERT, rows
@@ -65,14 +70,28 @@ def test_pages_neither_skip_nor_repeat_while_others_insert(client: Client, sql: 
         assert [number for number in seen if number < 1000] == list(range(20))
 
 
-def test_deep_pages_use_the_index(sql: Cursor) -> None:
-    sql.execute("SET enable_seqscan = off; SET enable_sort = off")
-    sql.execute(
-        "EXPLAIN SELECT * FROM air_quality_measurements"
-        " WHERE (time_instant, id_entity) > ('2016-10-02', 'aq_l') ORDER BY time_instant, id_entity LIMIT 10"
-    )
-    plan = "\n".join(line for (line,) in sql.fetchall())
-    assert "Index Cond: (ROW(time_instant" in plan
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_deep_pages_use_the_index(sql: Cursor, order: str) -> None:
+    """Neither the page nor its end is sought from the beginning, nor sorted."""
+    endpoint = ENDPOINTS[0]
+    asked = {"order": order, "limit": "10", "cursor": str(Place(datetime(2016, 10, 2), "aq_l"))}  # noqa: DTZ001
+    shape, bound = Shape.of(read(endpoint.parameters, MultiDict(asked)))
+    of_page = [_rows(endpoint, shape, FORMATS["json"]).statement, _end_of_page(endpoint, shape)]
+    for statement in of_page:
+        settings = "".join(f"SET {setting}; " for setting in statement.planning)
+        sql.execute(f"{settings}EXPLAIN {statement.query}", statement.bind(bound).values)
+        plan = "\n".join(line for (line,) in sql.fetchall())
+        assert "Index Cond: (ROW(time_instant" in plan
+        assert "Sort" not in plan
+
+
+def test_pages_of_many_stations_begin_with_the_first_instant_there_is(client: Client, sql: Cursor) -> None:
+    first = datetime(1, 1, 1)  # noqa: DTZ001
+    with rows(sql, [(first, name, 1.0) for name in MANY]):
+        path = (
+            f"/air_quality/rolling?pollutant=no2&window=1h&order=desc&limit=1000&id_entity={','.join(MANY)}"
+        )
+        assert len(client.get(path).json()) == len(MANY)
 
 
 MANY = [f"many_{number:02}" for number in range(MERGED_STATIONS + 4)]

@@ -138,7 +138,7 @@ def test_commits_out_of_order(client: Client, postgres: Postgres, sql: Cursor) -
 def test_no_date_is_given_twice_while_a_later_writer_has_yet_to_commit(
     client: Client, postgres: Postgres, sql: Cursor
 ) -> None:
-    """Whoever wrote last in some second commits after it is over; no snapshot names a writer that is the newest."""
+    """Who wrote last in a second commits after it is over. No snapshot names that writer."""
     path = "/air_quality?id_entity=o1,o2&pollutant=no2"
     insert = f"INSERT INTO {TABLE} (time_instant, id_entity, no2) VALUES ('2031-01-01', %s, 1)"
     first, second = (postgres.connect(options="-c search_path=api") for _ in range(2))
