@@ -44,7 +44,7 @@ CADENCE_SAMPLE = 1000
 
 # The last digits of a sum depend on the order in which it is added up. One strong ETag must not stand for two
 # of them, so no processes may share the work, nor begin where another reader of the table is just now.
-# This is left: Postgres may choose another plan when ANALYZE has told it more. Exact sums alone would end that.
+# This is left: Postgres may choose another plan when ANALYZE has told it more. Only exact sums would be safe.
 ONE_AFTER_THE_OTHER = ("max_parallel_workers_per_gather = 0", "synchronize_seqscans = off")
 
 
