@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run clean passwords backup restore rotate api-rest api-cache lock lint lint-ruff lint-mypy lint-api-rest lint-api-cache lint-support test
+.PHONY: help run clean passwords backup restore rotate api-rest api-cache lock lint lint-ruff lint-mypy lint-pylint test
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_ -]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -75,7 +75,7 @@ SUITES := $(patsubst tests/%/,%,$(wildcard tests/*/))
 
 SUPPORT := $(wildcard local benchmarks postgres kubernetes)
 
-lint: $(addprefix lint-,ruff mypy $(SERVICES) support) ## ruff, mypy and pylint over everything
+lint: lint-ruff lint-mypy lint-pylint ## ruff, mypy and pylint over everything
 
 lint-ruff: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -88,11 +88,8 @@ lint-mypy: $(VENV)/checks.stamp
 	cd api-cache && $(BIN)/mypy .
 	$(BIN)/mypy $(SUPPORT)
 
-lint-api-rest lint-api-cache: lint-%: $(VENV)/checks.stamp
-	cd $* && $(BIN)/pylint --rcfile ../.pylintrc --recursive y --ignore tests .
-
-lint-support: $(VENV)/checks.stamp
-	$(BIN)/pylint --recursive y $(SUPPORT)
+lint-pylint: $(VENV)/checks.stamp
+	$(BIN)/python -m local.lint $(SERVICES) -- $(SUPPORT)
 
 test: $(VENV)/dev.stamp ## every check and test that needs no Docker
 # The longest come first; what waits for checks.stamp comes last. Most tests wait for something, so two cores do three jobs.
