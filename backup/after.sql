@@ -6,6 +6,3 @@ SET search_path = :"schema";
 INSERT INTO data_changes VALUES (extract(epoch FROM clock_timestamp()) * 1000, clock_timestamp());
 ANALYZE;
 COMMIT;
-
--- By itself: it waits for those who still read the old data.
-DROP SCHEMA IF EXISTS :"replaced" CASCADE;

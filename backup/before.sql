@@ -1,7 +1,6 @@
 -- restore.sh: makes room for the schema of the backup, and sees to it that there is a role to grant it to.
 \getenv schema POSTGRES_API_SCHEMA
 \getenv api_user POSTGRES_API_USER
-\set replaced :schema _replaced
 
 SET client_min_messages = warning;
 BEGIN;

@@ -20,11 +20,26 @@ export POSTGRES_API_STATEMENT_TIMEOUT=${POSTGRES_API_STATEMENT_TIMEOUT:-300}
 
 is_whole "$file" || fail "$file is no whole backup of the measurements. Nothing was changed."
 
+run_sql() {
+  psql --no-psqlrc --quiet --no-password --set ON_ERROR_STOP=1 --set init=yes \
+    --set replaced="${POSTGRES_API_SCHEMA}_replaced" --output /dev/null
+}
+
+explain() { # psql's status; 2 means that it could not connect, or that the connection broke: maybe as it committed
+  if (($1 == 2)); then fail 'The connection to Postgres failed: restore again.'; fi
+  fail 'The backup was not restored. Nothing was changed.'
+}
+
 # after.sql commits; when pg_restore stops half-way, psql never gets to see it.
 {
   cat "$here/before.sql" &&
     pg_restore --schema "$POSTGRES_API_SCHEMA" --no-owner --file - "$file" &&
     cat "$here/../postgres/role.sql" "$here/after.sql"
-} | psql --no-psqlrc --quiet --no-password --set ON_ERROR_STOP=1 --set init=yes --output /dev/null ||
-  fail 'The backup was not restored. Nothing was changed.'
+} | run_sql || explain $?
 echo "Restored $file."
+
+# By itself: it waits for those who still read the old data, and whatever becomes of it, the new ones are in service.
+run_sql <<'SQL' || echo "The old schema ${POSTGRES_API_SCHEMA}_replaced stays until the next restore." >&2
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS :"replaced" CASCADE;
+SQL

@@ -237,6 +237,52 @@ def test_the_api_answers_all_the_while(postgres: Postgres, backup: Path, script:
     session.close()
 
 
+def test_a_restore_that_cannot_drop_the_old_data_has_restored(
+    postgres: Postgres, backup: Path, script: Script
+) -> None:
+    """The old data wait for their last reader; cut short, that is no restore which changed nothing."""
+    before = everything(postgres)
+    query(postgres, f"INSERT INTO {TABLE} VALUES (clock_timestamp(), 'aq_new')")
+    dropping = "FROM pg_stat_activity WHERE query LIKE 'DROP SCHEMA%' AND wait_event_type = 'Lock'"
+    done = []
+    reader = postgres.connect()
+    reader.cursor().execute(COUNT)
+    restoring = threading.Thread(target=lambda: done.append(script("restore.sh", postgres, backup)))
+    restoring.start()
+    assert wait_until(lambda: query(postgres, f"SELECT pid {dropping}") != [], timeout=20)
+    query(postgres, f"SELECT pg_terminate_backend(pid) {dropping}")
+    restoring.join(20)
+    reader.close()
+    assert (done[0].returncode, done[0].stdout) == (0, f"Restored {backup}.\n")
+    assert done[0].stderr.splitlines()[-1] == "The old schema api_replaced stays until the next restore."
+    assert everything(postgres) == before
+    assert script("restore.sh", postgres, backup).returncode == 0
+    assert query(postgres, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'api_%'") == []
+
+
+def test_a_restore_whose_connection_breaks_can_be_made_again(
+    postgres: Postgres, backup: Path, script: Script
+) -> None:
+    """It may have broken after the commit and before the word of it: nobody can say what has happened."""
+    nobody = script("restore.sh", postgres, backup, POSTGRES_PORT=str(free_port()))
+    assert nobody.returncode != 0
+    assert nobody.stderr.splitlines()[-1] == "The connection to Postgres failed: restore again."
+    query(postgres, f"INSERT INTO {TABLE} VALUES (clock_timestamp(), 'aq_new')")
+    holder = postgres.connect()
+    holder.cursor().execute("LOCK pg_namespace IN SHARE MODE")
+    done = []
+    restoring = threading.Thread(target=lambda: done.append(script("restore.sh", postgres, backup)))
+    restoring.start()
+    waiting = "FROM pg_stat_activity WHERE query LIKE 'ALTER SCHEMA%' AND wait_event_type = 'Lock'"
+    assert wait_until(lambda: query(postgres, f"SELECT pid {waiting}") != [], timeout=20)
+    query(postgres, f"SELECT pg_terminate_backend(pid) {waiting}")
+    restoring.join(20)
+    holder.close()
+    assert done[0].returncode != 0
+    assert done[0].stderr.splitlines()[-1] == "The connection to Postgres failed: restore again."
+    assert script("restore.sh", postgres, backup).returncode == 0
+
+
 def test_the_datas_version_never_comes_back(postgres: Postgres, backup: Path, script: Script) -> None:
     seen = [query(postgres, VERSION)]
     for _ in range(2):
