@@ -98,7 +98,8 @@ test: $(VENV)/dev.stamp ## every check and test that needs no Docker
 
 # REPORTS=folder keeps JUnit and coverage reports there.
 report = $(if $(REPORTS),--junitxml $(CURDIR)/$(REPORTS)/$(1).xml)
-coverage = $(if $(REPORTS),--cov --cov-report xml:$(CURDIR)/$(REPORTS)/$(1)-coverage.xml)
+coverage_report = $(if $(REPORTS),--cov-report xml:$(CURDIR)/$(REPORTS)/coverage/$(1).xml)
+coverage = $(if $(REPORTS),--cov $(coverage_report))
 
 .PHONY: $(addprefix test-,$(SERVICES)) test-proxy test-httpcache
 test-api-rest: $(VENV)/dev.stamp
@@ -113,9 +114,10 @@ test-proxy: $(VENV)/dev.stamp
 # The HTTP core is tested apart, since its tables must take each branch: chance may not help them.
 PROPERTIES := tests/httpcache/test_properties.py
 test-httpcache: $(VENV)/dev.stamp
-	cd api-cache && $(BIN)/python -m pytest tests/httpcache --ignore $(PROPERTIES) $(call report,httpcache) \
-	  --cov httpcache --cov-branch --cov-fail-under 100 --cov-report term-missing:skip-covered
-	cd api-cache && $(BIN)/python -m pytest $(PROPERTIES) $(call report,httpcache-properties)
+	cd api-cache && $(BIN)/python -m pytest tests/httpcache --ignore $(PROPERTIES) $(call report,api-cache-httpcache) \
+	  --cov httpcache --cov-branch --cov-fail-under 100 --cov-report term-missing:skip-covered \
+	  $(call coverage_report,api-cache-httpcache)
+	cd api-cache && $(BIN)/python -m pytest $(PROPERTIES) $(call report,api-cache-properties)
 
 test-delivery test-monitoring test-tls: $(VENV)/checks.stamp
 $(addprefix test-,$(SUITES)): test-%: $(VENV)/dev.stamp

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 import tree_sitter_groovy
@@ -152,8 +152,35 @@ def test_secrets_are_never_part_of_a_command() -> None:
     assert not re.search(r"sh '[^']*(PASSWORD|KUBECONFIG|USER)", JENKINSFILE)
 
 
+def reports(target: str) -> set[str]:
+    """The files that a target writes for Jenkins."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", target, "REPORTS=reports"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(re.findall(rf"(?:--junitxml |xml:){re.escape(str(ROOT))}/(\S+)", done.stdout))
+
+
 @pytest.mark.parametrize(
-    "report", ["junit 'reports/*.xml'", "recordCoverage(", 'junit "reports/${service}.xml"']
+    "name", [name for name, (_, target) in STAGES.items() if (target or "").startswith(("test-", "e2e"))]
 )
-def test_reports_are_published(report: str) -> None:
-    assert report in JENKINSFILE
+def test_all_reports_are_published_by_what_reads_them(name: str) -> None:
+    stage = stages()[name]
+    if service := re.search(r"publish\('(.+?)'\)", stage):
+        stage = JENKINSFILE.split("\nvoid publish")[1].replace("${service}", service[1])
+    published = {
+        reader: {path for path in reports(str(STAGES[name][1])) if PurePath(path).match(pattern)}
+        for reader, pattern in re.findall(r"(junit|pattern:) ['\"](.+?)['\"]", stage)
+    }
+    written = reports(str(STAGES[name][1]))
+    coverage = {path for path in written if "coverage" in path}
+    assert published["junit"] == written - coverage != set()
+    assert published.get("pattern:", set()) == coverage
+
+
+def test_the_http_core_has_its_reports() -> None:
+    """Its suite is api-cache's second and third."""
+    assert len(reports("test-api-cache")) == 5
