@@ -70,7 +70,7 @@ lock: $(VENV)/checks.stamp ## pin every dependency with hashes; `make lock UPGRA
 # ---- checks ----------------------------------------------------------------------------------------------------
 
 SERVICES := api-rest api-cache
-# Folders of tests/, each run by itself; every one needs only what requirements-dev.txt brings.
+# Folders of tests/, each run by itself.
 SUITES := $(patsubst tests/%/,%,$(wildcard tests/*/))
 
 SUPPORT := $(wildcard local benchmarks postgres kubernetes)
