@@ -17,7 +17,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Every dependency is pinned, so pip need not look for those of the others; Python compiles what it imports by itself.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile
+INSTALL = $(BIN)/python $(PIP_INSTALL)
 
 $(VENV)/run.stamp: local/requirements.txt | $(VENV)/bin/python
 	$(INSTALL) -r $<
@@ -64,7 +65,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: $(VENV)/checks.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
-	for name in requirements-checks local/requirements api-rest/requirements api-cache/requirements; do \
+	for name in requirements-checks requirements-schemathesis local/requirements $(SERVICES:%=%/requirements); do \
 	  $(LOCK) --constraints requirements-dev.txt $$name.in -o $$name.txt || exit; done
 
 # ---- checks ----------------------------------------------------------------------------------------------------
@@ -170,13 +171,14 @@ bench-api-rest: $(VENV)/dev.stamp ## api-rest beside psql; ROWS=10000000 for ano
 	$(BIN)/python -m benchmarks.api_rest --rows $(or $(ROWS),1000000)
 
 .PHONY: test-schemathesis
-# By itself, in an environment of its own: it brings forty packages, and takes minutes.
+# By itself, in an environment of its own: it brings thirty packages, and takes minutes.
 SCHEMATHESIS := $(VENV)/schemathesis/bin
-$(SCHEMATHESIS)/schemathesis: | $(VENV)/bin/python
+$(VENV)/schemathesis.stamp: requirements-schemathesis.txt | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/schemathesis
-	$(SCHEMATHESIS)/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+	$(SCHEMATHESIS)/python $(PIP_INSTALL) -r $<
+	@touch $@
 
 URL ?= http://localhost:8080
 EXAMPLES ?= 300
-test-schemathesis: $(SCHEMATHESIS)/schemathesis ## try a running API (URL=...) against its own OpenAPI document
-	$< run $(URL)/openapi.json --checks all --max-examples $(EXAMPLES)
+test-schemathesis: $(VENV)/schemathesis.stamp ## try a running API (URL=...) against its own OpenAPI document
+	$(SCHEMATHESIS)/schemathesis run $(URL)/openapi.json --checks all --max-examples $(EXAMPLES)
