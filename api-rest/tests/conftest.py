@@ -1,17 +1,9 @@
 """A real Postgres and a real server, once for the whole run."""
 
-import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-# Before the first import of prometheus_client, as gunicorn.conf.py does it.
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="api-rest-tests-"))
-
 from typing import TYPE_CHECKING
 
+import pytest
 from local.postgres import Postgres
 from local.services import ApiRest
 
@@ -30,10 +22,17 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a killed service leaves behind, pytest clears away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("services")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    folder = Path(tempfile.mkdtemp(prefix="api-rest-postgres-", dir=tmp_path_factory.getbasetemp()))
-    with Postgres(folder / "data", environ=SETTINGS) as server:
+    with Postgres(tmp_path_factory.mktemp("postgres") / "data", environ=SETTINGS) as server:
         yield server
 
 

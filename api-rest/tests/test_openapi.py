@@ -1,6 +1,5 @@
 """The description agrees with what is described."""
 
-import json
 import re
 from pathlib import Path
 
@@ -76,4 +75,3 @@ def test_index_links_to_everything(client: Client) -> None:
         index["links"].values()
     )
     assert index["data_version"] in client.get("/stations").headers["ETag"]
-    json.dumps(index)
