@@ -13,6 +13,7 @@ SERVE = Path("postgres/serve").resolve()
 ENTRY_POINT = """#!/bin/sh
 echo "$@" >"$PGDATA/../arguments"
 ls -A "$PGDATA" >"$PGDATA/../found"
+echo "$PGDATA" >"$PGDATA/../pgdata"
 echo half made >"$PGDATA/PG_VERSION"
 exit 137
 """
@@ -21,6 +22,7 @@ exit 137
 class Volume:
     def __init__(self, folder: Path) -> None:
         self.data = folder / "18" / "docker"
+        self.pgdata = str(self.data)
         self.marker = folder / "18" / "docker.unfinished"
         self.bin = folder / "bin"
         self.bin.mkdir()
@@ -30,7 +32,7 @@ class Volume:
 
     def start(self, *arguments: str) -> str:
         """Start once, to the bitter end; the messages."""
-        environ = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PGDATA": str(self.data)}
+        environ = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PGDATA": self.pgdata}
         done = subprocess.run(
             [SERVE, *arguments], env=environ, capture_output=True, text=True, check=False, timeout=30
         )
@@ -60,6 +62,16 @@ def test_what_broke_off_begins_anew_as_often_as_need_be(volume: Volume) -> None:
         (volume.data / "base").mkdir()
         assert "broke off" in volume.start()
         assert volume.found() == []
+
+
+def test_a_slash_at_the_end_puts_no_marker_into_the_data(volume: Volume) -> None:
+    """initdb takes no folder that holds anything; and init-script.sh has to find the marker."""
+    volume.pgdata += "/"
+    volume.start()
+    assert volume.found() == []
+    assert volume.marker.exists()
+    assert "broke off" in volume.start()
+    assert (volume.data.parent / "pgdata").read_text() == f"{volume.data}\n"
 
 
 def test_what_was_finished_is_kept(volume: Volume) -> None:
