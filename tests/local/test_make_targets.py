@@ -20,7 +20,9 @@ def test_passwords_fills_the_empty_ones_alone(checkout: Checkout) -> None:
     file = checkout.folder / "environment.env"
     before = file.read_text().replace("REDIS_PASSWORD=\n", "REDIS_PASSWORD=chosen\n")
     file.write_text(before)
+    (kept := checkout.folder / "kept").hardlink_to(file)
     done = checkout.make("passwords")
+    assert kept.read_text() == before  # another file took its place, whole
     after = file.read_text()
     assert done.returncode == 0
     filled = dict(re.findall(r"^(\w+_PASSWORD)=(.{24,})$", after, flags=re.MULTILINE))
