@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
@@ -163,7 +164,7 @@ class Process:
         return [*(drop_root() if self.unprivileged else []), *leash(self.stop_signal)]
 
 
-class Server:
+class Server(ABC):
     """What the embedded servers share: a process with a port that can be stopped and started again."""
 
     host = "127.0.0.1"
@@ -199,8 +200,9 @@ class Server:
     def prepare(self) -> None:
         """Make what the server needs before its first start."""
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it serves by now."""
 
     def __enter__(self) -> Self:
         self.start()
