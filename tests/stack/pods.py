@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.delivery.manifests import Manifest, Workload, named, variables
-from tests.stack.deployment import ask
+from tests.stack.deployment import ask, until
 
 UNITS = {"Mi": "m", "Gi": "g"}
 
@@ -138,3 +138,9 @@ class Pod:
             ["docker", "logs", "--tail", "30", self.name], capture_output=True, text=True, check=False
         )
         return f"{self.name}:\n{done.stdout}{done.stderr}"
+
+
+def ready(pod: Pod) -> None:
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        until(lambda probe=probe: not pod.running or pod.passes(probe), 120, f"{probe} of {pod.name}")
+    assert pod.running, pod.last_words()

@@ -11,8 +11,7 @@ import pytest
 from tests.delivery.manifests import ROOT, Manifest, load, long_running, named
 from tests.stack.conftest import PASSWORDS
 from tests.stack.deployment import until
-from tests.stack.pods import Pod, docker
-from tests.stack.test_pods import ready
+from tests.stack.pods import Pod, docker, ready
 
 NETWORK = f"air-quality-first-start-{zlib.crc32(bytes(ROOT)):08x}"
 ROWS = 300_000  # a few seconds to load

@@ -8,7 +8,7 @@ import pytest
 from tests.delivery.manifests import ROOT, load, long_running
 from tests.stack.conftest import PASSWORDS
 from tests.stack.deployment import ask, until
-from tests.stack.pods import Pod, docker
+from tests.stack.pods import Pod, docker, ready
 
 NETWORK = f"air-quality-pods-{zlib.crc32(bytes(ROOT)):08x}"
 OURS = {"postgres", "redis", "api-rest", "api-cache"}
@@ -39,12 +39,6 @@ def remove(pods: Pods) -> None:
         ["network", "rm", NETWORK],
     ):
         subprocess.run(["docker", *command], capture_output=True, check=False)
-
-
-def ready(pod: Pod) -> None:
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        until(lambda probe=probe: not pod.running or pod.passes(probe), 120, f"{probe} of {pod.name}")
-    assert pod.running, pod.last_words()
 
 
 def stations(pods: Pods) -> int:
