@@ -7,10 +7,30 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+import yaml
 from tests.stack.deployment import ASK_FROM_WITHIN, TIMEOUT, Reply, ask, reply_from_within
 
 ROOT = Path(__file__).parents[2]
 PORTS = {"api-cache": 8080, "api-rest": 5000}
+
+
+def need(*services: str) -> None:
+    """Skip the test where the images of these services cannot be had."""
+    if missing := [service for service in services if not image_is_here(service)]:
+        pytest.skip(f"no registry gives the images of {', '.join(missing)}: not run here")
+
+
+def image_is_here(service: str) -> bool:
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]["image"]
+    for command in (["image", "inspect"], ["pull", "--quiet"]):
+        try:
+            done = subprocess.run(["docker", *command, image], capture_output=True, check=False, timeout=300)
+        except subprocess.TimeoutExpired:
+            return False
+        if done.returncode == 0:
+            return True
+    return False
 
 
 class ComposeError(Exception):

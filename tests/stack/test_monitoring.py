@@ -2,38 +2,19 @@
 
 import http.client
 import json
-import subprocess
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from local.processes import free_port
 from tests.monitoring.rules import rules
-from tests.stack.compose import ROOT, Compose
+from tests.stack.compose import Compose, need
 from tests.stack.deployment import until
 
 EXPORTERS = ["postgres-exporter", "redis-exporter", "node-exporter"]
 # What needs a failure, a cluster, or a backup before there is anything to record.
 LATER = {"api_cache:errors:ratio_rate30d"}
-
-
-def image_is_here(service: str) -> bool:
-    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]["image"]
-    for command in (["image", "inspect"], ["pull", "--quiet"]):
-        try:
-            done = subprocess.run(["docker", *command, image], capture_output=True, check=False, timeout=300)
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode == 0:
-            return True
-    return False
-
-
-def need(*services: str) -> None:
-    if missing := [service for service in services if not image_is_here(service)]:
-        pytest.skip(f"no registry gives the images of {', '.join(missing)}: not run here")
 
 
 def get(port: str, target: str) -> Any:

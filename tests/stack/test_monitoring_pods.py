@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 from tests.delivery.manifests import KUBERNETES, ROOT, load, workloads
+from tests.stack.compose import need
 from tests.stack.conftest import PASSWORDS
 from tests.stack.deployment import ask, until
 from tests.stack.pods import Pod, docker, ready
-from tests.stack.test_monitoring import need
 
 NETWORK = f"air-quality-monitoring-{zlib.crc32(bytes(ROOT)):08x}"
 STORES = ["postgres", "redis"]

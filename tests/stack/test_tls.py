@@ -2,27 +2,16 @@
 
 import http.client
 import ssl
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from local.processes import free_port, wait_until
-from tests.stack.compose import Compose
-
-IMAGE = "caddy:2"
-
-
-def image_is_here() -> bool:
-    for command in (["image", "inspect"], ["pull", "--quiet"]):
-        if subprocess.run(["docker", *command, IMAGE], capture_output=True, check=False).returncode == 0:
-            return True
-    return False
+from tests.stack.compose import Compose, need
 
 
 @pytest.fixture(scope="module")
 def tls(stack: Compose) -> Iterator[Compose]:
-    if not image_is_here():
-        pytest.skip(f"{IMAGE} is not here and no registry gives it; tests/tls runs the Caddyfile natively")
+    need("tls")  # without it, tests/tls still runs the Caddyfile natively
     stack.environ |= {"TLS_PORT": str(free_port()), "TLS_HTTP_PORT": str(free_port())}
     stack.run("--profile", "tls", "up", "--detach", "--no-recreate", "--wait", "tls")
     yield stack
