@@ -52,12 +52,7 @@ class Writer:
                 await self._append(coding, bytes(buffer))
         if self.failed:
             return None
-        stored = Stored(
-            self.body_id,
-            entry,
-            length,
-            {"identity": Body(0, ()), **self._bodies} if not length else self._bodies,
-        )
+        stored = Stored(self.body_id, entry, length, self._bodies or {"identity": Body(0, ())})
         kept = False
         with contextlib.suppress(StoreUnavailable):
             kept = await self.store.put(self.key, stored, self.generation, ttl)

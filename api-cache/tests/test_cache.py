@@ -111,6 +111,16 @@ def test_text_is_stored_compressed_and_each_coding_has_its_own_tag(cache, origin
     assert len(origin.asked(path)) == 1
 
 
+@pytest.mark.parametrize(("accept", "coding"), [("gzip", "gzip"), ("zstd", "zstd"), ("identity", None)])
+def test_an_empty_text_is_empty_in_each_coding(cache, origin, accept, coding):
+    path = fresh_path()
+    origin.on(path, CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain\r\n\r\n") + b"0\r\n\r\n")
+    assert get(cache, path).cache == "fwd=miss; stored"
+    hit = get(cache, path, ("Accept-Encoding", accept))
+    assert (hit.cache, hit["Content-Encoding"], hit["Vary"]) == ("hit", coding, "Accept-Encoding")
+    assert {"gzip": gzip.decompress, "zstd": zstd.decompress, None: bytes}[coding](hit.body) == b""
+
+
 def test_no_transform_is_never_compressed(cache, origin):
     path = fresh_path()
     origin.on(path, answer(TEXT, "Content-Type: application/json", "Cache-Control: max-age=60, no-transform"))
