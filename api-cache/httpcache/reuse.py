@@ -93,7 +93,7 @@ def decide(request: Request, entries: Sequence[Entry], now: float, policy: Polic
 
 def _client_objection(request: Request, wanted: fields.Directives, entry: Entry, age: float) -> Fwd | None:
     """REQUEST when what the client says forbids this entry to serve, fresh or not (§5.2.1, §4.3.2)."""
-    if _has_origin_condition(request):
+    if has_origin_condition(request):
         return Fwd.REQUEST
     if not wanted:
         return None
@@ -103,7 +103,7 @@ def _client_objection(request: Request, wanted: fields.Directives, entry: Entry,
     return Fwd.REQUEST if is_refused else None
 
 
-def _has_origin_condition(request: Request) -> bool:
+def has_origin_condition(request: Request) -> bool:
     """If-Match and If-Unmodified-Since are for the origin to evaluate (§4.3.2)."""
     return any(name in request.headers for name in _ORIGIN_CONDITIONS)
 
@@ -141,7 +141,7 @@ def may_validate(request: Request, entry: Entry) -> bool:
 
     A 304 would end in the store, which no-store forbids, and is no answer to another's condition.
     """
-    if not entry.has_validator or _has_origin_condition(request):
+    if not entry.has_validator or has_origin_condition(request):
         return False
     return "no-store" not in request_directives(request)
 
@@ -168,7 +168,7 @@ def may_serve_stale(request: Request, entry: Entry, now: float, policy: Policy) 
     """
     wanted = request_directives(request)
     is_forbidden = entry.always_validate or entry.must_revalidate or "no-cache" in wanted
-    is_other = _has_origin_condition(request) or not variants.matches(entry, request.headers)
+    is_other = has_origin_condition(request) or not variants.matches(entry, request.headers)
     if is_forbidden or is_other or entry.status in FAILURES:
         return False
     window = policy.stale_if_error if entry.stale_if_error is None else entry.stale_if_error

@@ -36,10 +36,15 @@ class Question:
 
     @property
     def is_shared(self) -> bool:
-        """Whether one answer may serve all who ask now: not those who want it newly made, or a part of it."""
+        """Whether one answer may serve all who ask now: not those who want it newly made, or a part of it.
+
+        Nor those whose condition is for the origin to evaluate: what is shared is asked for without any.
+        """
         request = self.request
         is_for_all = self.fwd in (Fwd.MISS, Fwd.VARY_MISS, Fwd.STALE)
         if request.method != "GET" or self.view.uncacheable or not is_for_all:
+            return False
+        if reuse.has_origin_condition(request):
             return False
         if "range" in request.headers and not (self.entry is not None and self.entry.has_validator):
             return False

@@ -479,6 +479,15 @@ CONDITIONS = [
         ),
         Step(HIT),
     ),
+    *(
+        case(
+            f"{line.partition(':')[0].lower()}-is-the-origins-when-nothing-is-stored",
+            Step("fwd=miss; detail=status", (), (line,), says=412, status=412, passes=(line,)),
+            Step(STORED, VARY),
+            Step("fwd=vary-miss; detail=status", (), ("Foo: 1", line), says=412, status=412, passes=(line,)),
+        )
+        for line in ('If-Match: "other"', f"If-Unmodified-Since: {OLD}")
+    ),
 ]
 
 # ---- ranges --------------------------------------------------------------------------------------------
