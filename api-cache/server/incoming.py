@@ -96,10 +96,10 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
         if self.version == "1.1" and sum(name.lower() == b"host" for name, _ in self.lines) != 1:
             raise BadRequest(400, "An HTTP/1.1 request has exactly one Host field.")
-        coding = fields.get(b"transfer-encoding")
-        if coding is not None and (coding.lower() != b"chunked" or self.version == "1.0"):
+        codings = [value.lower() for name, value in self.lines if name.lower() == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or self.version == "1.0"):
             raise BadRequest(501, "No other transfer coding than chunked is understood.")
-        self.chunked = coding is not None
+        self.chunked = bool(codings)
         length = fields.get(b"content-length")
         self.length = int(length) if length is not None else None
         self.expects = self.version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"

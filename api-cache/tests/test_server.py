@@ -35,6 +35,10 @@ REFUSED = {
         501,
         POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     ),
+    "coding-on-another-line": (
+        501,
+        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "not-last-chunked": (
         400,
         POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
