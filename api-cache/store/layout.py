@@ -3,7 +3,7 @@
 All keys begin with `api-cache:1:` (the number is that of the layout). With <t> for the SHA-256 of the target:
 
     i:<t>            hash: an encoded entry per variant
-    i:<t>:g          how often the target was invalidated lately; what was asked for before is not stored
+    i:<t>:g          the target's last invalidation, when that was lately; what was asked for before is not stored
     p:<t>            exists while answers are known to be uncacheable: nobody waits for another one's answer
     l:<t>:<v>        the lock of the process that asks the origin
     b:<t>:<id>:<c>   a body in content coding <c>, never changed once its entry exists
@@ -51,13 +51,15 @@ def body(key: str, body_id: str, coding: str) -> str:
 
 _LET_GO = f"""
 local function let_go(field)
-  local id = string.sub(field, string.find(field, ':') + 1)
+  local id = string.match(field, ':(.*)')
+  if not id then return end
   for _, coding in ipairs({{{", ".join(f"'{each}'" for each in ("identity", *CODINGS))}}}) do
     redis.call('PEXPIRE', ARGV[1] .. id .. ':' .. coding, ARGV[2])
   end
 end
 """
-"""Leaves an entry's bodies, whose names begin with ARGV[1], to those who read them, for ARGV[2] ms."""
+"""Leaves an entry's bodies, whose names begin with ARGV[1], to those who read them, for ARGV[2] ms. Fields that
+are none of ours have none."""
 
 PUT = f"""{_LET_GO}
 local generation = redis.call('GET', KEYS[2])
@@ -85,17 +87,19 @@ KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; the generation 
 the variant, the entry's field, the entry; its time to live in ms; how many variants there may be.
 """
 
-# An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a small
-# counter.)
+# An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a small number.)
+# And it must work whatever somebody else wrote there: while one waits, nothing is read (see shared.py).
 DROP = f"""#!lua flags=allow-oom
 {_LET_GO}
-for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(field) end
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(field) end
+end
 redis.call('DEL', KEYS[1])
-redis.call('INCR', KEYS[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
 return 1
 """
-"""Forgets a target. KEYS: index, generation. ARGV: see _LET_GO; for how many ms it is remembered."""
+"""Forgets a target. KEYS: index, generation. ARGV: see _LET_GO; for how many ms that is remembered; a number that
+no other invalidation has."""
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 UNLOCK = _IF_MINE.format("'DEL', KEYS[1]")

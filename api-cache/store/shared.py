@@ -195,7 +195,7 @@ class Store:
         while self._pending:
             key = next(iter(self._pending))
             keys = (layout.index(key), layout.generation(key))
-            arguments = (*_let_go(key), _milliseconds(GENERATION_SECONDS))
+            arguments = (*_let_go(key), _milliseconds(GENERATION_SECONDS), secrets.randbits(62))
             await self._links.run(("EVAL", layout.DROP, len(keys), *keys, *arguments))
             self._pending.pop(key, None)
 

@@ -145,6 +145,29 @@ def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(own_valkey, make_cach
         assert get(cache, path).status == 200
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda client, key: (client.delete(key), client.rpush(key, b"no hash")),
+        lambda client, key: client.hset(key, "a", b"not our field"),
+        lambda client, key: client.set(f"{key}:g", b"no generation"),
+        lambda client, key: client.hset(f"{key}:g", "a", b"no string"),
+    ],
+    ids=["list", "other-field", "no-number", "generation-of-other-type"],
+)
+def test_what_somebody_else_wrote_is_invalidated_and_harms_no_other_target(
+    cache, client, origin, path, harm
+):
+    get(cache, path)
+    harm(client, index(path))
+    get(cache, path, method="DELETE")
+    other = fresh_path()
+    origin.on(other, answer(BODY))
+    for target in (other, path):
+        assert wait_until(lambda target=target: get(cache, target).cache == "hit", timeout=1)
+        assert {get(cache, target).cache for _ in range(8)} == {"hit"}
+
+
 def test_a_full_redis_stores_nothing_and_harms_nothing(own_valkey, make_cache, path, origin):
     with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
         cache = make_cache(redis=own_valkey)
