@@ -3,7 +3,7 @@
 All keys begin with `api-cache:1:` (the number is that of the layout). With <t> for the SHA-256 of the target:
 
     i:<t>            hash: an encoded entry per variant
-    i:<t>:g          the target's last invalidation, when that was lately; what was asked for before is not stored
+    i:<t>:g          the number of a late invalidation of the target; what was asked for before is not stored
     p:<t>            exists while answers are known to be uncacheable: nobody waits for another one's answer
     l:<t>:<v>        the lock of the process that asks the origin
     b:<t>:<id>:<c>   a body in content coding <c>, never changed once its entry exists
@@ -50,29 +50,29 @@ def body(key: str, body_id: str, coding: str) -> str:
 # ---- scripts
 
 _LET_GO = f"""
-local function let_go(field)
+local function let_go(bodies, field)
   local id = string.match(field, ':(.*)')
   if not id then return end
   for _, coding in ipairs({{{", ".join(f"'{each}'" for each in ("identity", *CODINGS))}}}) do
-    redis.call('PEXPIRE', ARGV[1] .. id .. ':' .. coding, ARGV[2])
+    redis.call('PEXPIRE', bodies .. id .. ':' .. coding, ARGV[1])
   end
 end
 """
-"""Leaves an entry's bodies, whose names begin with ARGV[1], to those who read them, for ARGV[2] ms. Fields that
-are none of ours have none."""
+"""Leaves an entry's bodies, whose names begin with `bodies`, to those who read them, for ARGV[1] ms. A field
+that is none of ours has none."""
 
 PUT = f"""{_LET_GO}
 local generation = redis.call('GET', KEYS[2])
 if (generation or '') ~= ARGV[3] then return 0 end
-local variant, field, ttl = ARGV[4], ARGV[5], tonumber(ARGV[7])
+local bodies, variant, field, ttl = ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[7])
 for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.sub(other, 1, #variant + 1) == variant .. ':' and other ~= field then
-    let_go(other)
+    let_go(bodies, other)
     redis.call('HDEL', KEYS[1], other)
   end
 end
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[8]) then
-  for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(other) end
+  for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(bodies, other) end
   redis.call('DEL', KEYS[1])
 end
 redis.call('HSET', KEYS[1], field, ARGV[6])
@@ -83,23 +83,27 @@ return 1
 """
 """Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile.
 
-KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; the generation when the answer was asked for;
-the variant, the entry's field, the entry; its time to live in ms; how many variants there may be.
+KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; what the names of the target's bodies begin
+with; the generation when the answer was asked for; the variant, the entry's field, the entry; its time to
+live in ms; how many variants there may be.
 """
 
-# An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a small number.)
+# An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a number.)
 # And it must work whatever somebody else wrote there: while one waits, nothing is read (see shared.py).
 DROP = f"""#!lua flags=allow-oom
 {_LET_GO}
-if redis.call('TYPE', KEYS[1]).ok == 'hash' then
-  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do let_go(field) end
+for i = 1, #KEYS, 2 do
+  if redis.call('TYPE', KEYS[i]).ok == 'hash' then
+    for _, field in ipairs(redis.call('HKEYS', KEYS[i])) do let_go(ARGV[i + 2], field) end
+  end
+  redis.call('DEL', KEYS[i])
+  redis.call('SET', KEYS[i + 1], ARGV[i + 3], 'PX', ARGV[2])
 end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
 return 1
 """
-"""Forgets a target. KEYS: index, generation. ARGV: see _LET_GO; for how many ms that is remembered; a number that
-no other invalidation has."""
+"""Forgets targets. KEYS: of each its index and generation. ARGV: see _LET_GO; for how many ms that is
+remembered; then of each target what the names of its bodies begin with, and a number that no other
+invalidation has."""
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 UNLOCK = _IF_MINE.format("'DEL', KEYS[1]")

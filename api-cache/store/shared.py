@@ -1,11 +1,13 @@
 """Redis, the level that all processes and replicas share. No policy here: find, put, drop, lock.
 
-No operation takes longer than `OPERATION_SECONDS`. After a failure a breaker keeps everyone off Redis for
-a moment.
+Redis has `OPERATION_SECONDS` for each step. After a failure a breaker keeps everyone off it for a moment.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import re
 import secrets
 import time
@@ -39,6 +41,10 @@ GENERATION_SECONDS = 900.0
 MAX_VARIANTS = 64
 """More of them than this are somebody's attempt to fill Redis, or a Vary that is of no use: all go."""
 MAX_PENDING = 10_000
+_SETTLED_TOGETHER = 100
+"""So many invalidations are told in one step, which takes Redis a few milliseconds."""
+_SECONDS_BETWEEN_LOOKS = 0.05
+"""For invalidations that Redis has not heard of, while nothing else is asked of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,11 @@ class Found:
 
 
 class Store:
-    """Entries and bodies in Redis. Every method may raise StoreUnavailable, and does so within 0.1 s."""
+    """Entries and bodies in Redis. Every method may raise StoreUnavailable.
+
+    It does so within 0.1 s of the first step that Redis does not answer. Most take one. `body` takes one for
+    each block; and what Redis has missed of invalidations comes first, a hundred of them in a step.
+    """
 
     def __init__(
         self, way: Mapping[str, Any], count: Callable[[str], None], log: Callable[[str], None]
@@ -59,8 +69,8 @@ class Store:
         self._links = Links(way)
         self._count = count
         self._log = log
-        self._pending: dict[str, None] = {}
-        """Targets of whose invalidation Redis has not heard yet."""
+        self._pending: dict[str, int] = {}
+        """Targets of whose invalidation Redis has not heard yet, each with the number that is its own."""
         self.breaker = Breaker(time.monotonic)
 
     # ---- reading
@@ -114,6 +124,14 @@ class Store:
         """Tell of every change of an entry in Redis, by whomever, until cancelled."""
         await Watch(self._links.make, lambda: not self._pending, events).run()
 
+    async def settle(self) -> None:
+        """Tell Redis of what it missed soon after it is back, for other replicas read it; until cancelled."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            if self._pending and not self.breaker.is_open:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._try()
+
     # ---- writing
 
     def writer(self, key: str, generation: bytes | None) -> Writer:
@@ -132,7 +150,8 @@ class Store:
         names = (layout.body(key, stored.body_id, coding) for coding in stored.bodies)
         keys = (layout.index(key), layout.generation(key), layout.uncacheable(key), *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
-        return bool(await self._run(layout.PUT, keys, *_let_go(key), generation, *entry, MAX_VARIANTS))
+        seen = (_GRACE, layout.bodies(key), generation)
+        return bool(await self._run(layout.PUT, keys, *seen, *entry, MAX_VARIANTS))
 
     async def forget(self, key: str, stored: Stored) -> None:
         """Take this very entry out, whose body is gone; what was stored since in its place stays."""
@@ -143,7 +162,7 @@ class Store:
 
     async def drop(self, keys: Iterable[str]) -> None:
         """Forget these targets. What Redis does not hear now it hears before it is read again."""
-        self._pending.update(dict.fromkeys(keys))
+        self._pending.update((key, secrets.randbits(62)) for key in keys)
         if len(self._pending) > MAX_PENDING:
             self._log("Too many invalidations wait for Redis; the oldest are forgotten.")
             while len(self._pending) > MAX_PENDING:
@@ -179,9 +198,10 @@ class Store:
             raise StoreUnavailable
         self.breaker.probing()
         try:
+            while self._pending:
+                async with Deadline():
+                    await self._settle_some()
             async with Deadline():
-                if self._pending:
-                    await self._settle()
                 replies = await self._links.run(*commands) if commands else []
         except ResponseError as error:
             self._refused(error)
@@ -190,14 +210,13 @@ class Store:
         self.breaker.succeeded()
         return replies
 
-    async def _settle(self) -> None:
-        """Tell Redis of the invalidations that it has not heard yet."""
-        while self._pending:
-            key = next(iter(self._pending))
-            keys = (layout.index(key), layout.generation(key))
-            arguments = (*_let_go(key), _milliseconds(GENERATION_SECONDS), secrets.randbits(62))
-            await self._links.run(("EVAL", layout.DROP, len(keys), *keys, *arguments))
-            self._pending.pop(key, None)
+    async def _settle_some(self) -> None:
+        """Tell Redis of invalidations that it has not heard of yet."""
+        some = tuple(itertools.islice(self._pending.items(), _SETTLED_TOGETHER))
+        await self._links.run(_forgetting(some))
+        for key, number in some:
+            if self._pending.get(key) == number:  # else it was invalidated once more meanwhile
+                del self._pending[key]
 
     def _refused(self, error: ResponseError) -> NoReturn:
         """Redis is there, but did not do it: memory is full, or the key is not what it should be."""
@@ -215,10 +234,15 @@ class Store:
         raise StoreUnavailable from error
 
 
-def _let_go(key: str) -> tuple[str, int]:
-    """The first arguments of scripts that replace or drop entries of a target."""
-    return layout.bodies(key), _milliseconds(GRACE_SECONDS)
+def _forgetting(targets: tuple[tuple[str, int], ...]) -> tuple[Argument, ...]:
+    """The command that invalidates targets, each with its number."""
+    keys = [name for key, _ in targets for name in (layout.index(key), layout.generation(key))]
+    each = [argument for key, number in targets for argument in (layout.bodies(key), number)]
+    return ("EVAL", layout.DROP, len(keys), *keys, _GRACE, _milliseconds(GENERATION_SECONDS), *each)
 
 
 def _milliseconds(seconds: float) -> int:
     return max(1, int(min(seconds, 10**9) * 1000))
+
+
+_GRACE = _milliseconds(GRACE_SECONDS)

@@ -1,5 +1,6 @@
 """The two levels: memory stays in step with Redis, and Redis may hold anything or be gone."""
 
+import asyncio
 import time
 
 import pytest
@@ -7,6 +8,8 @@ import redis
 from local.processes import wait_until
 from local.services import ApiCache
 
+from store.breaker import StoreUnavailable
+from store.shared import Store
 from store.stored import target_hash
 from tests.conftest import PASSWORD, settings
 from tests.support import answer, ask, fresh_path
@@ -155,16 +158,14 @@ def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(own_valkey, make_cach
     ],
     ids=["list", "other-field", "no-number", "generation-of-other-type"],
 )
-def test_what_somebody_else_wrote_is_invalidated_and_harms_no_other_target(
-    cache, client, origin, path, harm
-):
+def test_what_somebody_else_wrote_is_invalidated_and_harms_no_other_target(cache, client, origin, path, harm):
     get(cache, path)
     harm(client, index(path))
     get(cache, path, method="DELETE")
     other = fresh_path()
     origin.on(other, answer(BODY))
     for target in (other, path):
-        assert wait_until(lambda target=target: get(cache, target).cache == "hit", timeout=1)
+        assert wait_until(lambda target=target: get(cache, target).cache == "hit", timeout=5)
         assert {get(cache, target).cache for _ in range(8)} == {"hit"}
 
 
@@ -209,11 +210,35 @@ def test_an_invalidation_that_redis_missed_is_not_forgotten(own_valkey, make_cac
     cache = make_cache(redis=own_valkey, CACHE_WORKERS="1")
     warm(cache, path)
     own_valkey.process.pause()
+    get(cache, path, ("Cache-Control", "no-cache"))  # from now on Redis is left alone
     get(cache, path, method="POST", body=b"x")
     own_valkey.process.resume()
+    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
+        # Other replicas still have it, so Redis hears of it though nobody asks this one for anything.
+        assert wait_until(lambda: not client.exists(index(path)), timeout=2.5)
     asked = len(origin.asked(path))
     assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
     assert len(origin.asked(path)) > asked  # what is a hit now was fetched after the POST
+
+
+def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(valkey, path):
+    keys = [target_hash(f"{path}?{number}") for number in range(3000)]
+
+    async def story():
+        said = []
+        store = Store(
+            {"host": valkey.host, "port": valkey.port, "password": PASSWORD}, said.append, said.append
+        )
+        await store.usage()  # it has a connection
+        store.breaker.failed()
+        with pytest.raises(StoreUnavailable):
+            await store.drop(keys)
+        store.breaker.succeeded()
+        assert (await store.find(keys[-1])).generation is not None
+        await store.close()
+        return said
+
+    assert asyncio.run(story()) == ["redis_errors skipped"]
 
 
 def test_a_large_body_streams_from_redis_in_both_codings(make_cache, origin):
