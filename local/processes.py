@@ -197,7 +197,7 @@ class Server(ABC):
         except OSError as error:
             raise ProcessError(f"{self.process.name} cannot use {self.host}:{self.port}: {error}.") from None
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Make what the server needs before its first start."""
 
     @abstractmethod
