@@ -11,8 +11,8 @@ With br as a third 118 would be left, no more than the origin's own; and whoever
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-import zlib
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from backports import zstd
@@ -21,7 +21,7 @@ from isal import isal_zlib
 from httpcache import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from httpcache.messages import Headers, Response
 
@@ -29,6 +29,8 @@ CODINGS = ("zstd", "gzip")
 """Ours, the preferred one first."""
 IN_THREAD_BYTES = 64 * 1024
 """From this size on, coding takes so long that others should be served meanwhile."""
+PIECE_BYTES = 1024 * 1024
+"""Of what is decompressed while it is sent."""
 ZSTD_LEVEL = 1
 GZIP_LEVEL = 2
 _ISAL_LARGEST_WINDOW_GZIP = 31
@@ -125,9 +127,9 @@ def coded_headers(headers: Headers, coding: str, *, coded: bool) -> Headers:
 T = TypeVar("T")
 
 
-async def run(code: Callable[[bytes], T], data: bytes) -> T:
-    """What `code` makes of the data, without holding up the event loop."""
-    if len(data) < IN_THREAD_BYTES:
+async def run(code: Callable[[bytes], T], data: bytes, result_bytes: int = 0) -> T:
+    """What `code` makes of the data, perhaps more bytes than it is, without holding up the event loop."""
+    if max(len(data), result_bytes) < IN_THREAD_BYTES:
         return code(data)
     return await asyncio.get_running_loop().run_in_executor(None, code, data)
 
@@ -161,14 +163,19 @@ class Plain:
         return {}
 
 
-class Decompressor:
-    """Takes one of our codings off again, piece by piece."""
+async def decompressed(blocks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """What zstd made these blocks of, in pieces of PIECE_BYTES: a few bytes may stand for any number."""
+    decompressor, loop = zstd.ZstdDecompressor(), asyncio.get_running_loop()
+    async with contextlib.aclosing(blocks):
+        async for block in blocks:
+            data, is_exhausted = block, False
+            while not is_exhausted:
+                piece = await loop.run_in_executor(None, decompressor.decompress, data, PIECE_BYTES)
+                data, is_exhausted = b"", decompressor.needs_input or decompressor.eof
+                if piece:
+                    yield piece
 
-    def __init__(self, coding: str) -> None:
-        self._zstd = zstd.ZstdDecompressor() if coding == "zstd" else None
-        self._gzip = zlib.decompressobj(31) if coding == "gzip" else None
 
-    def feed(self, data: bytes) -> bytes:
-        if self._zstd is not None:
-            return self._zstd.decompress(data)
-        return self._gzip.decompress(data) if self._gzip is not None else data
+async def decompress(data: bytes, length: int) -> bytes:
+    """What zstd made the data of, which should be so many bytes; no more than one byte beyond."""
+    return await run(lambda coded: zstd.ZstdDecompressor().decompress(coded, length + 1), data, length)

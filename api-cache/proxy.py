@@ -93,7 +93,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         reply = replies.without_content(request, shown, decision.age, member)
         if reply is not None:
             return reply
-        content = await self.levels.content(view, shown.stored, shown.coding, shown.length)
+        content = await self.levels.content(view, shown.stored, shown.coding, shown.length, shown.slice)
         if content is None:
             return None
         return replies.with_content(shown, decision.age, member, content, plain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,6 @@ from httpcache.messages import Headers
 from origin.errors import OriginTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from httpcache.messages import Entry, Policy, Request
     from httpcache.reuse import Fwd
     from origin.errors import OriginError
@@ -64,6 +61,11 @@ class Form:
     part: ranges.Slice | ranges.NotSatisfiable | None
     """What of it is asked for; None means all."""
 
+    @property
+    def slice(self) -> ranges.Slice | None:
+        """What of it is sent; None means all."""
+        return self.part if isinstance(self.part, ranges.Slice) else None
+
 
 def form(request: Request, stored: Stored) -> Form:
     """The form that the request prefers (RFC 9110 §12.5.3)."""
@@ -100,35 +102,17 @@ def without_content(request: Request, shown: Form, age: float, member: str) -> R
 
 
 def with_content(shown: Form, age: float, member: str, content: bytes | Parts, plain: Page | None) -> Reply:
-    """The answer out of the store, whole or in part. `plain`: where it came from, when it is a plain hit."""
+    """The answer out of the store; `content` is what is asked for of it. `plain`: see Reply.page."""
     headers, outcome = _served(shown, age, member), _outcome(member)
-    if isinstance(shown.part, ranges.Slice):
-        return _partial(headers, content, shown.part, outcome)
+    part = shown.slice
+    if part is not None:
+        headers = headers.extended((("Content-Range", part.content_range),))
+        return Reply(206, headers, content, part.last - part.first + 1, outcome)
     return Reply(shown.entry.status, headers, content, shown.length, outcome, plain, shown.stored)
 
 
 def _served(shown: Form, age: float, member: str) -> Headers:
     return status.with_cache_status(status.served_headers(shown.entry, age), member)
-
-
-def _partial(headers: Headers, content: bytes | Parts, part: ranges.Slice, outcome: str) -> Reply:
-    headers = headers.extended((("Content-Range", part.content_range),))
-    size = part.last - part.first + 1
-    if isinstance(content, bytes):
-        return Reply(206, headers, content[part.first : part.last + 1], size, outcome)
-    return Reply(206, headers, _sliced(content, part), size, outcome)
-
-
-async def _sliced(content: Parts, part: ranges.Slice) -> AsyncGenerator[bytes]:
-    at = 0
-    async with contextlib.aclosing(content):
-        async for data in content:
-            first, last = max(part.first - at, 0), min(part.last + 1 - at, len(data))
-            if first < last:
-                yield data[first:last]
-            at += len(data)
-            if at > part.last:
-                return
 
 
 # ---- out of the origin's answer

@@ -12,12 +12,13 @@ from origin.errors import OriginError
 
 from .breaker import StoreUnavailable
 from .memory import Page
-from .stored import target_hash
+from .stored import BLOCK_BYTES, target_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
     from httpcache.messages import Entry
+    from httpcache.ranges import Slice
     from sharing.buffer import Parts
 
     from .memory import Memory
@@ -98,41 +99,53 @@ class Levels:
 
     # ---- content
 
-    async def content(self, view: View, stored: Stored, chosen: str, length: int) -> bytes | Parts | None:
-        """The content in the chosen coding, of so many bytes; None when it cannot be had any more."""
-        name = f"{stored.body_id}:{chosen}"
-        held = view.page.bodies.get(name)
-        if held is not None:
-            return held
+    async def content(
+        self, view: View, stored: Stored, chosen: str, length: int, part: Slice | None = None
+    ) -> bytes | Parts | None:
+        """The content in the chosen coding, of so many bytes, or a part of it; None when it is gone."""
+        first, end = (0, length) if part is None else (part.first, part.last + 1)
         source = chosen if chosen in stored.bodies else coding.CODINGS[0]
-        decoded = source if source != chosen else "identity"
         with contextlib.suppress(StoreUnavailable):
             if max(length, stored.bodies[source].length) > self._memory.max_body_bytes:
-                first = await self._store.block(view.key, stored, source, 0)
-                return None if first is None else self._stream(view.key, stored, source, first, decoded)
-            data = await self._once(name, lambda: self._whole(view.key, stored, source, decoded))
-            if data is not None and len(data) == length:
-                self._memory.add_body(view.key, view.page, name, data)
-                return data
+                return await self._stream(view.key, stored, chosen, first, end)
+            data = await self._held(view, stored, chosen, length)
+            return None if data is None else data[first:end]
         return None
 
-    async def _whole(self, key: str, stored: Stored, source: str, decoded: str) -> bytes | None:
-        data = await self._store.body(key, stored, source)
-        if data is None or decoded == "identity":
-            return data
-        return await coding.run(coding.Decompressor(decoded).feed, data)
+    async def _held(self, view: View, stored: Stored, chosen: str, length: int) -> bytes | None:
+        """The whole of a body that memory may hold."""
+        name = f"{stored.body_id}:{chosen}"
+        data = view.page.bodies.get(name)
+        if data is None:
+            data = await self._once(name, lambda: self._whole(view.key, stored, chosen))
+            if data is None or len(data) != length:
+                return None
+            self._memory.add_body(view.key, view.page, name, data)
+        return data
 
-    async def _stream(
-        self, key: str, stored: Stored, source: str, first: bytes, decoded: str
+    async def _whole(self, key: str, stored: Stored, chosen: str) -> bytes | None:
+        if chosen in stored.bodies:
+            return await self._store.body(key, stored, chosen)
+        data = await self._store.body(key, stored, coding.CODINGS[0])
+        return None if data is None else await coding.decompress(data, stored.length)
+
+    async def _stream(self, key: str, stored: Stored, chosen: str, first: int, end: int) -> Parts | None:
+        """From byte to byte of a body too large to hold, block by block."""
+        is_as_stored = chosen in stored.bodies
+        source, number = (chosen, first // BLOCK_BYTES) if is_as_stored else (coding.CODINGS[0], 0)
+        block = await self._store.block(key, stored, source, number)
+        if block is None:
+            return None
+        blocks = self._blocks(key, stored, source, number, block)
+        before = number * BLOCK_BYTES
+        return _cut(blocks if is_as_stored else coding.decompressed(blocks), first - before, end - before)
+
+    async def _blocks(
+        self, key: str, stored: Stored, source: str, number: int, block: bytes | None
     ) -> AsyncGenerator[bytes]:
-        """A body too large to hold, block by block."""
-        decompressor = coding.Decompressor(decoded)
-        block: bytes | None = first
-        number = 0
+        """A body's blocks from the one with this number on, which is there already."""
         while block is not None:
-            data = decompressor.feed(block)
-            if data:
-                yield data
+            yield block
             number += 1
             if number == len(stored.bodies[source].checksums):
                 return
@@ -183,3 +196,15 @@ class Levels:
         """Have nobody wait for another one's answer, for a while."""
         with contextlib.suppress(StoreUnavailable):
             await self._store.mark_uncacheable(view.key)
+
+
+async def _cut(content: AsyncGenerator[bytes], first: int, end: int) -> AsyncGenerator[bytes]:
+    """From byte to byte of the content."""
+    at = 0
+    async with contextlib.aclosing(content):
+        async for data in content:
+            if at + len(data) > first:
+                yield data[max(first - at, 0) : end - at]
+            at += len(data)
+            if at >= end:
+                return
