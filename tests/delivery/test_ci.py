@@ -124,6 +124,17 @@ def test_deploy_undoes_the_rest_when_one_does_not_come_back(
     assert set(waited) >= set(WORKLOADS[1:])
 
 
+def test_deploy_undoes_what_was_taken_when_the_rest_is_refused(checkout: Path, tmp_path: Path) -> None:
+    kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [[ $to != applied ]] ;;')
+    assert kubectl != KUBECTL
+    done = deploy(checkout, tmp_path / "tools", kubectl)
+    assert done.returncode == 1
+    assert "back to what ran before" in done.stderr
+    assert '"CACHE_TTL": "30"' in (tmp_path / "tools" / "again").read_text()
+    undone = [call.split()[2] for call in calls(tmp_path / "tools") if call.startswith("rollout undo")]
+    assert undone == WORKLOADS
+
+
 def test_deploy_undoes_the_pods_when_the_settings_do_not_come_back(checkout: Path, tmp_path: Path) -> None:
     kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [[ $to != again ]] ;;')
     assert kubectl != KUBECTL
