@@ -21,7 +21,7 @@ from isal import isal_zlib
 from httpcache import fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Container
 
     from httpcache.messages import Headers, Response
 
@@ -62,7 +62,7 @@ def compressible(response: Response) -> bool:
     return _TEXT.fullmatch(media_type) is not None
 
 
-def negotiate(accept: str | None, available: Mapping[str, object]) -> str:
+def negotiate(accept: str | None, available: Container[str]) -> str:
     """The coding in which to answer a request with this Accept-Encoding (RFC 9110 §12.5.3)."""
     if accept is None or not any(coding in available for coding in CODINGS):
         return "identity"
@@ -73,6 +73,11 @@ def negotiate(accept: str | None, available: Mapping[str, object]) -> str:
         if coding in available and offered > 0 and offered >= weight:
             best, weight = coding, offered
     return best
+
+
+def candidates(accept: str | None) -> tuple[str, ...]:
+    """The stored codings out of which such a request may be answered, in the order of preference."""
+    return tuple(dict.fromkeys((negotiate(accept, CODINGS), "identity", CODINGS[0])))
 
 
 def _weights(accept: str) -> dict[str, float]:

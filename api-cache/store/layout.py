@@ -49,6 +49,29 @@ def body(key: str, body_id: str, coding: str) -> str:
 
 # ---- scripts
 
+LOOK = """#!lua flags=no-writes,allow-oom
+local index = redis.call('HGETALL', KEYS[1])
+local found = {index, redis.call('GET', KEYS[2]), redis.call('EXISTS', KEYS[3])}
+if #index == 2 then
+  local id = string.sub(index[1], (string.find(index[1], ':') or 0) + 1)
+  for i = 3, #ARGV do
+    local name = ARGV[1] .. id .. ':' .. ARGV[i]
+    local length = redis.pcall('STRLEN', name)
+    if type(length) == 'number' and length > 0 then
+      if length <= tonumber(ARGV[2]) then found[4], found[5] = ARGV[i], redis.call('GET', name) end
+      break
+    end
+  end
+end
+return found
+"""
+"""What there is of a target; of an only entry the body, too, so that a small one takes no second round trip.
+
+KEYS: index, generation, uncacheable. ARGV: what the names of bodies begin with; how many bytes a body may
+have; the codings in which it would do, the best first. Returns the index as a flat list, the generation or
+null, whether answers are uncacheable, and perhaps the coding and the body.
+"""
+
 _LET_GO = f"""
 local function let_go(bodies, field)
   local id = string.match(field, ':(.*)')

@@ -57,14 +57,14 @@ class Levels:
 
     # ---- entries
 
-    async def view(self, target: str) -> View:
-        """What is stored of a target, out of either level."""
+    async def view(self, target: str, codings: Iterable[str] = ()) -> View:
+        """What is stored of a target, out of either level; perhaps with a body in the first of `codings`."""
         key = target_hash(target)
         is_usable = await self._memory.is_usable()
         page = self._memory.get(key) if is_usable else None
         if page is not None:
             return View(key, page, exact=False)
-        return await self._once(key, lambda: self._read(target, for_memory=is_usable))
+        return await self._once(key, lambda: self._read(target, codings, for_memory=is_usable))
 
     async def latest(self, target: str) -> View:
         """What Redis has of a target, now."""
@@ -74,13 +74,13 @@ class Levels:
         """The view with what only Redis knows."""
         return view if view.exact else replace(await self._read(view.page.target), page=view.page)
 
-    async def _read(self, target: str, *, for_memory: bool = False) -> View:
+    async def _read(self, target: str, codings: Iterable[str] = (), *, for_memory: bool = False) -> View:
         key, begun = target_hash(target), self._memory.begin()
         try:
-            found = await self._store.find(key)
+            found = await self._store.find(key, codings)
         except StoreUnavailable:
             return View(key, Page(target, ()), storable=False)
-        page = Page(target, found.stored, self._memory.bodies(key, found.stored))
+        page = Page(target, found.stored, {**self._memory.bodies(key, found.stored), **found.bodies})
         if for_memory and found.stored:
             self._memory.put(key, page, begun)
         return View(key, page, found.generation, found.uncacheable)
@@ -114,20 +114,22 @@ class Levels:
 
     async def _held(self, view: View, stored: Stored, chosen: str, length: int) -> bytes | None:
         """The whole of a body that memory may hold."""
-        name = f"{stored.body_id}:{chosen}"
+        name = stored.body_name(chosen)
         data = view.page.bodies.get(name)
         if data is None:
-            data = await self._once(name, lambda: self._whole(view.key, stored, chosen))
+            data = await self._once(name, lambda: self._whole(view, stored, chosen))
             if data is None or len(data) != length:
                 return None
             self._memory.add_body(view.key, view.page, name, data)
         return data
 
-    async def _whole(self, key: str, stored: Stored, chosen: str) -> bytes | None:
+    async def _whole(self, view: View, stored: Stored, chosen: str) -> bytes | None:
         if chosen in stored.bodies:
-            return await self._store.body(key, stored, chosen)
-        data = await self._store.body(key, stored, coding.CODINGS[0])
-        return None if data is None else await coding.decompress(data, stored.length)
+            return await self._store.body(view.key, stored, chosen)
+        coded = view.page.bodies.get(stored.body_name(coding.CODINGS[0]))
+        if coded is None:
+            coded = await self._store.body(view.key, stored, coding.CODINGS[0])
+        return None if coded is None else await coding.decompress(coded, stored.length)
 
     async def _stream(self, key: str, stored: Stored, chosen: str, first: int, end: int) -> Parts | None:
         """From byte to byte of a body too large to hold, block by block."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import hiredis
 from redis import RedisError
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.exceptions import ResponseError
@@ -73,8 +74,10 @@ class Links:
         async with self._free:
             link = self._idle.pop() if self._idle else self.make()
             try:
-                await link.connect()  # type: ignore[no-untyped-call]  # does nothing when it is connected
-                packed = [part for command in commands for part in link.pack_command(*command)]
+                if not link.is_connected:
+                    await link.connect()  # type: ignore[no-untyped-call]
+                # What redis-py does itself, with hiredis at hand, takes five times as long.
+                packed = b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]
                 await link.send_packed_command(packed, check_health=False)
                 replies = [await _reply(link) for _ in commands]
             except BaseException:

@@ -11,7 +11,7 @@ import itertools
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from redis.exceptions import ResponseError
@@ -20,12 +20,12 @@ from . import layout
 from . import stored as codec
 from .breaker import Breaker, Deadline, StoreUnavailable
 from .links import FAILURES, Links
-from .stored import BLOCK_BYTES, Stored, checksum, variant_key
+from .stored import BLOCK_BYTES, Body, Stored, checksum, variant_key
 from .watch import Watch
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .links import Argument
     from .watch import Events
@@ -38,6 +38,8 @@ UNFINISHED_SECONDS = 120.0
 GRACE_SECONDS = 60.0
 """How long a replaced body stays for those who are reading it."""
 GENERATION_SECONDS = 900.0
+MAX_BODY_AT_ONCE = 64 * 1024
+"""Up to this size, a body comes with its entry. Nobody waits long for what they did not ask for."""
 MAX_VARIANTS = 64
 """More of them than this are somebody's attempt to fill Redis, or a Vary that is of no use: all go."""
 MAX_PENDING = 10_000
@@ -54,6 +56,8 @@ class Found:
     stored: tuple[Stored, ...]
     generation: bytes | None
     uncacheable: bool
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
+    """The body that came along, if one did, by its name."""
 
 
 class Store:
@@ -75,19 +79,37 @@ class Store:
 
     # ---- reading
 
-    async def find(self, key: str) -> Found:
-        """All variants of a target that are readable."""
-        index, generation, uncacheable = await self._try(
-            ("HGETALL", layout.index(key)),
-            ("GET", layout.generation(key)),
-            ("EXISTS", layout.uncacheable(key)),
-        )
-        if not isinstance(index, dict) or not isinstance(generation, bytes | None):
-            await self._give_up(TypeError("not what was asked for"))
-        found = [codec.decode(value) for value in index.values()]
-        for _ in range(found.count(None)):
-            self._count("corrupt")
-        return Found(tuple(each for each in found if each is not None), generation, bool(uncacheable))
+    async def find(self, key: str, codings: Iterable[str] = ()) -> Found:
+        """All variants of a target that are readable; with an only one, perhaps its body.
+
+        A small body comes along in the first of `codings` in which it is there.
+        """
+        keys = (layout.index(key), layout.generation(key), layout.uncacheable(key))
+        reply = await self._run(layout.LOOK, keys, layout.bodies(key), MAX_BODY_AT_ONCE, *codings)
+        match reply:
+            case [[*index], (bytes() | None) as generation, int() as uncacheable, *body]:
+                stored = tuple(self._decoded(index[1::2]))
+                return Found(stored, generation, bool(uncacheable), self._body_of(stored, body))
+            case _:
+                return await self._give_up(TypeError("not what was asked for"))
+
+    def _decoded(self, values: Iterable[bytes]) -> Iterator[Stored]:
+        for value in values:
+            stored = codec.decode(value)
+            if stored is not None:
+                yield stored
+            else:
+                self._count("corrupt")
+
+    def _body_of(self, stored: tuple[Stored, ...], found: list[bytes]) -> dict[str, bytes]:
+        """The body that came along with an only entry, if it is whole."""
+        if not stored or not found:
+            return {}
+        coding, data = found[0].decode(), found[1]
+        body = stored[0].bodies.get(coding)
+        if body is None or body != Body(len(data), (checksum(data),)):
+            return {}  # asked for by itself, it is found to be damaged
+        return {stored[0].body_name(coding): data}
 
     async def body(self, key: str, stored: Stored, coding: str) -> bytes | None:
         """A whole body; None when it is gone or damaged."""

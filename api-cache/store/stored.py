@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+
+import orjson
 
 from httpcache import variants
 from httpcache.messages import Entry, Headers
@@ -47,6 +48,10 @@ class Stored:
         """Its name among the variants of its target."""
         return f"{variant_key(self.entry)}:{self.body_id}"
 
+    def body_name(self, coding: str) -> str:
+        """Of its body in a content coding, as the memory level has it."""
+        return f"{self.body_id}:{coding}"
+
     @property
     def is_coded(self) -> bool:
         """Whether it is stored in codings of ours."""
@@ -81,7 +86,7 @@ def encode(stored: Stored) -> bytes:
         "selecting": entry.selecting,
         "entry": {name: getattr(entry, name) for name in _ENTRY_FIELDS},
     }
-    text = json.dumps(document, separators=(",", ":")).encode()
+    text = orjson.dumps(document)
     return b"%d %08x " % (FORMAT, checksum(text)) + text
 
 
@@ -92,7 +97,7 @@ def decode(data: bytes) -> Stored | None:
     if version != b"%d" % FORMAT or check != b"%08x" % checksum(text):
         return None
     try:
-        document = json.loads(text)
+        document = orjson.loads(text)
         return Stored(
             body_id=document["id"],
             length=document["length"],

@@ -1,10 +1,12 @@
 """The two levels: memory stays in step with Redis, and Redis may hold anything or be gone."""
 
 import asyncio
+import gzip
 import time
 
 import pytest
 import redis
+from backports import zstd
 from local.processes import wait_until
 from local.services import ApiCache
 
@@ -123,6 +125,53 @@ def test_another_replica_answers_from_redis(make_cache, path, origin):
     get(make_cache(), path)
     assert get(make_cache(), path).cache == "hit"
     assert len(origin.asked(path)) == 1
+
+
+def calls(client, command):
+    return client.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0)
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "image/png"])
+@pytest.mark.parametrize("accept", ["zstd, gzip", "gzip", None])
+def test_a_small_answer_comes_out_of_redis_by_one_round_trip(
+    cache, other, origin, client, media_type, accept
+):
+    path = fresh_path()
+    origin.on(path, answer(BODY, f"Content-Type: {media_type}", "Cache-Control: max-age=600"))
+    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
+    before = calls(client, "getrange")
+    found = get(other, path, *([("Accept-Encoding", accept)] if accept else []))
+    assert calls(client, "getrange") == before
+    assert found.cache == "hit"
+    assert decoded(found) == BODY
+
+
+def decoded(found):
+    match found["Content-Encoding"]:
+        case "gzip":
+            return gzip.decompress(found.body)
+        case "zstd":
+            return zstd.decompress(found.body)
+    return found.body
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda client, name: client.set(name, b"?"),
+        lambda client, name: client.set(name, b"another body of as many bytes...".ljust(len(BODY))),
+        lambda client, name: client.delete(name),
+        lambda client, name: (client.delete(name), client.hset(name, "not", "a string")),
+    ],
+    ids=["shorter", "other", "gone", "other-type"],
+)
+def test_a_damaged_body_that_came_with_its_entry_is_never_sent(cache, other, client, path, harm):
+    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
+    (name,) = client.keys(f"api-cache:1:b:{target_hash(path)}:*")
+    harm(client, name)
+    found = get(other, path)
+    assert (found.status, found.body) == (200, BODY)
+    assert found.cache != "hit"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ OLD, NEW = b"the old content", b"the new content"
 class LostStore:
     """A Redis that has just gone away."""
 
-    async def find(self, _):
+    async def find(self, _key, _codings=()):
         raise StoreUnavailable
 
     async def lock(self, _):
