@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._wire.resume()
 
     def data_received(self, data: bytes) -> None:
-        if self._last:
+        if self._last and not self._is_taking_content:
             return  # the connection ends after the answer under way
         now = time.monotonic()
         if self.is_free and not self._requests.is_begun and self._again(data, now):
@@ -82,6 +82,12 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         else:
             if plain is not None:
                 self._remembered.keep(data, *plain)
+
+    @property
+    def _is_taking_content(self) -> bool:
+        """Whether a request is under way that needs more of its content."""
+        reading = self._requests.reading
+        return reading is not None and reading.has_content and reading.refusal is None
 
     # ---- plain hits
 
@@ -211,13 +217,14 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     def _refuse(self, why: BadRequest) -> None:
         """Answer what cannot be read, after the answers that are still due, and read nothing more."""
+        reading = self._requests.reading
+        if reading is not None and reading.has_content:
+            self.take_no_more()
+            reading.refuse(why)  # its task ends it
+            return
         if self._last:
             return  # it comes after the last request
         self.take_no_more()
-        reading = self._requests.reading
-        if reading is not None and reading.has_content:
-            reading.refuse(why)  # its task ends it
-            return
         self._task = asyncio.get_running_loop().create_task(self._finish(self._task, why))
 
     async def _finish(self, before: asyncio.Task[None] | None, why: BadRequest) -> None:

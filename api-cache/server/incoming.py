@@ -128,7 +128,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         self._arrived.set()
 
     def refuse(self, why: BadRequest) -> None:
-        self.refusal = why
+        """Read no more of its content. What was wrong first is the answer."""
+        self.refusal = self.refusal or why
         self._arrived.set()
 
     def abandon(self) -> None:

@@ -389,6 +389,27 @@ def test_a_sigterm_in_the_moment_of_a_fork_ends_the_worker(valkey, origin):
         started.wait()
 
 
+def test_sigterm_lets_a_request_come_to_its_end(make_cache, origin):
+    cache = make_cache()
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.body)))
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.sendall(b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf" % path.encode())
+        assert wait_until(lambda: _connections(cache) == 2, timeout=5)  # this one, and the one that asks
+        cache.process.signal(signal.SIGTERM)
+        assert wait_until(lambda: not _accepts(cache.port), timeout=5)
+        time.sleep(0.3)  # longer than idle connections are left open
+        sock.sendall(b"more")
+        assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"\r\n\r\nhalfmore")
+    assert wait_until(lambda: not cache.process.running, timeout=5)
+
+
+def _connections(cache):
+    lines = ask(cache.port, "/metrics").body.decode().splitlines()
+    name = "api_cache_client_connections "
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
 def test_sigterm_waits_until_slow_clients_have_their_answers(make_cache, origin):
     """What is only in the kernel's hands would be lost with the network of a container."""
     cache = make_cache()
