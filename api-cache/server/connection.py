@@ -165,18 +165,34 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         plain = incoming.plain_fields
         if plain is not None and await self._hit_late(incoming, plain):
             return
+        reply = await self._reply(incoming, plain, identifier)
+        incoming.is_answered = True
+        await self._send(incoming, reply, identifier)
+
+    async def _reply(self, incoming: Incoming, plain: Fields | None, identifier: str) -> Reply:
+        """What the application says, or that it is refused, which may show only as its content comes."""
+        refused = self._refusal(incoming)
+        if refused is not None:
+            return refused
+        reply = await self._ask(incoming, plain, identifier)
+        refused = self._refusal(incoming)
+        if refused is None:
+            return reply
+        if not isinstance(reply.content, bytes):
+            await reply.content.aclose()
+        return refused
+
+    def _refusal(self, incoming: Incoming) -> Reply | None:
+        why = incoming.refusal
+        return None if why is None else self._app.refuse(why.status, why.detail)
+
+    async def _ask(self, incoming: Incoming, plain: Fields | None, identifier: str) -> Reply:
         content = None
         if incoming.has_content:
             parts = incoming.content(self._wire, self._app.patience.stall)
             content = Content(incoming.length, parts)
         request = incoming.request(identifier, lambda interim: self._send_interim(incoming, interim))
-        reply = await self._app.respond(request, plain, content)
-        incoming.is_answered = True
-        if incoming.refusal is not None:
-            if not isinstance(reply.content, bytes):
-                await reply.content.aclose()
-            reply = self._app.refuse(incoming.refusal.status, incoming.refusal.detail)
-        await self._send(incoming, reply, identifier)
+        return await self._app.respond(request, plain, content)
 
     def _send_interim(self, incoming: Incoming, interim: Response) -> None:
         """Hand on what precedes the final answer, if the client can read it, and takes what it gets.
@@ -219,21 +235,15 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         """Answer what cannot be read, after the answers that are still due, and read nothing more."""
         reading = self._requests.reading
         if reading is not None and reading.has_content:
-            self.take_no_more()
             reading.refuse(why)  # its task ends it
-            return
-        if self._last:
-            return  # it comes after the last request
+        elif not self._last:  # else it comes after the last request
+            self.enqueue(self._unreadable(why))
         self.take_no_more()
-        self._task = asyncio.get_running_loop().create_task(self._finish(self._task, why))
 
-    async def _finish(self, before: asyncio.Task[None] | None, why: BadRequest) -> None:
-        if before is not None:
-            await asyncio.wait((before,))
+    def _unreadable(self, why: BadRequest) -> Incoming:
+        """What stands for a request of which not even the head can be read."""
         target, begun = self._requests.target[:200] or b"-", self._requests.begun
-        incoming = Incoming("-", target, [], {}, "1.1", keep_alive=False, begun=begun, complete=True)
-        await self._send(incoming, self._app.refuse(why.status, why.detail), self._app.request_id())
-        self._wire.close()
+        return Incoming("-", target, [], {}, "1.1", keep_alive=False, begun=begun, complete=True, refusal=why)
 
     # ---- for the worker
 

@@ -132,6 +132,14 @@ def test_a_method_in_two_pieces_is_not_taken_for_the_last_of_them(make_cache, or
     assert answered.endswith(b"\r\n\r\nFORGET")
 
 
+def test_what_cannot_be_read_is_refused_after_the_answers_that_are_due(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"due", "Cache-Control: no-store"))
+    found = raw(cache.port, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\nno HTTP at all\r\n\r\n" % path.encode())
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\n\r\ndueHTTP/1.1 400 " in found
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_a_request_may_come_in_any_pieces(cache, origin, size):
     path = fresh_path()
