@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .remembered import Remembered
 
 LEAVE_SECONDS = 10.0
-"""How long a client may take, at the end of this process, to end its connection after its answer."""
+"""How long a client may take to end its connection after its answer, where it may not have taken all of that,
+or still sends."""
 
 
 class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attributes
@@ -87,7 +88,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
     def _is_taking_content(self) -> bool:
         """Whether a request is under way that needs more of its content."""
         reading = self._requests.reading
-        return reading is not None and reading.has_content and reading.refusal is None
+        is_under_way = reading is not None and reading.has_content and reading.refusal is None
+        return is_under_way and self._left is None
 
     # ---- plain hits
 
@@ -142,8 +144,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
                 incoming = self._queue.popleft()
                 await self._answer(incoming)
                 if not incoming.keep_alive or not incoming.complete or self._is_last:
-                    if self._is_awaited is None:  # else drain() ends the connection
-                        self._wire.close()
+                    self._end_after(incoming)
                     return
         except ClientGone:
             self._wire.abort()
@@ -154,6 +155,18 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             self._task = None
         self._answered = time.monotonic()
         self._wire.resume_reading()
+
+    def _end_after(self, incoming: Incoming) -> None:
+        """End the connection, unless drain() does, in a way that lets the client have its answer.
+
+        Were it closed while the client sends, its system would drop what it has not read yet (RFC 9112 §9.6).
+        """
+        if self._is_awaited is not None:
+            return
+        if incoming.complete:
+            self._wire.close()
+        else:
+            self._leave(time.monotonic())
 
     @property
     def _is_last(self) -> bool:
@@ -241,9 +254,9 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self.take_no_more()
 
     def _unreadable(self, why: BadRequest) -> Incoming:
-        """What stands for a request of which not even the head can be read."""
+        """What stands for a request whose head is refused; more of it may come."""
         target, begun = self._requests.target[:200] or b"-", self._requests.begun
-        return Incoming("-", target, [], {}, "1.1", keep_alive=False, begun=begun, complete=True, refusal=why)
+        return Incoming("-", target, [], {}, "1.1", keep_alive=False, begun=begun, refusal=why)
 
     # ---- for the worker
 
@@ -252,11 +265,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         if self._wire.is_lost or self._task is not None:
             return
         requests, patience = self._requests, self._app.patience
-        if requests.reading is not None and requests.reading.has_content:
-            return  # the wait for its content ends by itself
         if self._wire.is_taking(now):
             if now - self._wire.taken > patience.stall:
                 self._wire.abort()
+        elif self._left is not None:
+            self._leave(now)
         elif requests.is_begun:
             if now - requests.begun > patience.head:
                 self._refuse(BadRequest(408, "The request did not come to its end in time."))
@@ -275,14 +288,16 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             return True
         is_under_way = self._task is not None or self._wire.untaken_bytes > 0
         if self._is_awaited is None:
-            self._last, self._is_awaited = True, is_under_way
+            self._last, self._is_awaited = True, is_under_way or self._left is not None
         if not is_under_way:
             self._leave(now)
         return self._wire.is_lost
 
     def _leave(self, now: float) -> None:
-        if not self._is_awaited or now - (self._left or now) > LEAVE_SECONDS:
+        """Tell the client that nothing more comes, and wait for its end; what it sends until then is lost."""
+        if self._is_awaited is False or (self._left is not None and now - self._left > LEAVE_SECONDS):
             self._wire.close()
         elif self._left is None:
-            self._left = now
+            self._last, self._left = True, now
             self._wire.end()
+            self._wire.resume_reading()
