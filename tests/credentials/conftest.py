@@ -110,6 +110,7 @@ class Door:
             return
         if writer.transport is None:  # the client left amid the handshake; its own __del__ fails over that
             writer._transport = plain
+            writer.close()
             return
         self.entered += 1
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)

@@ -15,21 +15,38 @@ from local.processes import wait_until
 from local.services import ApiRest
 from tests.credentials.conftest import ENVIRON
 
+END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'api'"
 
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    """The file that holds the API role's password."""
-    file = tmp_path / "secret"
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the API role's password."""
+    file = tmp_path_factory.mktemp("secrets") / "secret"
     file.write_text(ENVIRON["POSTGRES_API_PASSWORD"] + "\n")
     return file
 
 
-@pytest.fixture
-def api_rest(postgres: Postgres, secret: Path, tmp_path: Path) -> Iterator[ApiRest]:
-    settings = {"POSTGRES_API_PASSWORD": "", "POSTGRES_API_PASSWORD_FILE": str(secret)}
-    with ApiRest(postgres.environ | settings, output=tmp_path / "log") as service:
+@pytest.fixture(scope="module")
+def api_rest(postgres: Postgres, file: Path) -> Iterator[ApiRest]:
+    settings = {
+        "POSTGRES_API_PASSWORD": "",
+        "POSTGRES_API_PASSWORD_FILE": str(file),
+        "WEB_CONCURRENCY": "1",  # each worker remembers by itself which password worked
+        "POSTGRES_POOL_SIZE": "16",
+    }
+    with ApiRest(postgres.environ | settings, output=file.with_name("log")) as service:
         yield service
     set_role(postgres, ENVIRON["POSTGRES_API_PASSWORD"])
+
+
+@pytest.fixture
+def secret(postgres: Postgres, api_rest: ApiRest, file: Path) -> Path:
+    """The file; it, the role and the service are of one mind, whatever a test before has done."""
+    file.write_text(ENVIRON["POSTGRES_API_PASSWORD"] + "\n")
+    set_role(postgres, ENVIRON["POSTGRES_API_PASSWORD"])
+    query(postgres, END_SESSIONS)
+    assert wait_until(lambda: api_rest.get("/air_quality/latest") == 200, timeout=20)
+    return file
 
 
 def set_role(postgres: Postgres, password: str, user: str = "api") -> None:
@@ -114,7 +131,7 @@ def test_the_password_changes_under_load(postgres: Postgres, api_rest: ApiRest, 
 
 def test_every_login_succeeds_whenever_it_comes(postgres: Postgres, api_rest: ApiRest, secret: Path) -> None:
     def log_in_again() -> bool:
-        query(postgres, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'api'")
+        query(postgres, END_SESSIONS)
         return wait_until(lambda: api_rest.get("/air_quality/latest") == 200, timeout=20)
 
     for password in ("second", "third"):
@@ -129,15 +146,14 @@ def test_a_file_that_vanishes_leaves_the_password_that_worked(
     postgres: Postgres, api_rest: ApiRest, secret: Path
 ) -> None:
     secret.unlink()
-    query(postgres, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'api'")
+    query(postgres, END_SESSIONS)
     assert wait_until(lambda: api_rest.get("/air_quality/latest") == 200, timeout=20)
 
 
 def test_a_second_role_takes_over(postgres: Postgres) -> None:
     """Where passwords come by environment: a new role, a rolling restart, the old role gone."""
     set_role(postgres, "another", user="api_2")
-    with ApiRest(
-        postgres.environ | {"POSTGRES_API_USER": "api_2", "POSTGRES_API_PASSWORD": "another"}
-    ) as service:
+    role = {"POSTGRES_API_USER": "api_2", "POSTGRES_API_PASSWORD": "another", "WEB_CONCURRENCY": "1"}
+    with ApiRest(postgres.environ | role) as service:
         assert service.get("/air_quality/latest") == 200
     query(postgres, "DROP OWNED BY api_2; DROP ROLE api_2; SELECT")

@@ -1,6 +1,10 @@
 """TLS to Postgres and to Redis, verified when the variables ask for it."""
 
 import itertools
+import os
+import re
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -54,20 +58,46 @@ def started() -> Iterator[Callable[[ApiRest | ApiCache], None]]:
     ],
     ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
 )
-def test_api_rest_verifies_postgres(
+def test_api_rest_logs_in_only_where_it_may(
+    postgres: Postgres,
+    authority: Authority,
+    new_authority: Callable[[], Authority],
+    settings: dict[str, str],
+    expected: bool,
+) -> None:
+    """The connection alone, by api-rest's own code: a whole service a case would take a second each."""
+    files = {"ours": authority.file, "theirs": new_authority().file}
+    settings = {name: str(files.get(value, value)) for name, value in settings.items()}
+    with PostgresDoor(authority.issue("127.0.0.1"), postgres.port) as door:
+        environ = os.environ | postgres.environ | {"POSTGRES_PORT": str(door.port)} | settings
+        command = [sys.executable, "-c", LOG_IN]
+        done = subprocess.run(
+            command, cwd="api-rest", env=environ, text=True, capture_output=True, check=False
+        )
+        assert (done.returncode == 0) is expected, done.stderr
+        assert ("psycopg2.OperationalError" in done.stderr) is not expected
+        assert door.entered > 0 or not expected
+    assert ENVIRON["POSTGRES_API_PASSWORD"] not in done.stdout + done.stderr
+
+
+LOG_IN = "from config import Config; from login import Login; Login(Config.from_environ())().close()"
+
+
+@pytest.mark.parametrize(("certificate", "expected"), [("ours", True), ("theirs", False)])
+def test_api_rest_serves_only_what_it_has_verified(
     postgres: Postgres,
     authority: Authority,
     new_authority: Callable[[], Authority],
     started: Callable[[ApiRest], None],
     tmp_path: Path,
-    settings: dict[str, str],
+    certificate: str,
     expected: bool,
 ) -> None:
-    files = {"ours": authority.file, "theirs": new_authority().file}
-    settings = {name: str(files.get(value, value)) for name, value in settings.items()}
+    ca = authority if certificate == "ours" else new_authority()
     with PostgresDoor(authority.issue("127.0.0.1"), postgres.port) as door:
+        tls = {"POSTGRES_SSLMODE": "verify-full", "POSTGRES_SSLROOTCERT": str(ca.file)}
         way = {"POSTGRES_PORT": str(door.port), "WEB_CONCURRENCY": "1"}
-        service = ApiRest(postgres.environ | way | settings, output=tmp_path / "log")
+        service = ApiRest(postgres.environ | way | tls, output=tmp_path / "log")
         started(service)
         assert is_ready(service) is expected
         assert service.get(LATEST) == (200 if expected else 503)
@@ -99,8 +129,7 @@ def origin() -> Iterator[int]:
         thread.join()
 
 
-def caches(origin: int, settings: Mapping[str, str], log: Path) -> list[ApiCache]:
-    """Two api-caches, which share nothing but Redis."""
+def new_cache(origin: int, settings: Mapping[str, str], log: Path) -> ApiCache:
     environ = {
         "BACKEND_HOST": "127.0.0.1",
         "BACKEND_PORT": str(origin),
@@ -109,7 +138,7 @@ def caches(origin: int, settings: Mapping[str, str], log: Path) -> list[ApiCache
         "REDIS_PASSWORD": ENVIRON["REDIS_PASSWORD"],
         **settings,
     }
-    return [ApiCache(environ, output=log) for _ in range(2)]
+    return ApiCache(environ, output=log)
 
 
 def share(first: ApiCache, second: ApiCache, path: str) -> bool:
@@ -120,24 +149,27 @@ def share(first: ApiCache, second: ApiCache, path: str) -> bool:
     return "hit" in answer.headers["Cache-Status"]
 
 
-@pytest.mark.parametrize("password", ["one of two", "the other"])  # as while one replaces the other
 def test_api_caches_share_entries_through_verified_tls_as_an_acl_user(
     valkey: Valkey,
     authority: Authority,
     origin: int,
     started: Callable[[ApiCache], None],
     tmp_path: Path,
-    password: str,
 ) -> None:
     with Door(authority.issue("127.0.0.1"), valkey.port) as door:
         tls = {"REDIS_TLS": "true", "REDIS_TLS_CA": str(authority.file), "REDIS_PORT": str(door.port)}
-        user = {"REDIS_USER": "cache", "REDIS_PASSWORD": password}
-        first, second = caches(origin, tls | user, tmp_path / "log")
+        # Each by a password of its own, as while one replaces the other; they share nothing but Redis.
+        first, second = (
+            new_cache(origin, tls | {"REDIS_USER": "cache", "REDIS_PASSWORD": password}, tmp_path / "log")
+            for password in ("one of two", "the other")
+        )
         for cache in (first, second):
             started(cache)
+        for cache in (first, second):
             assert wait_until(lambda cache=cache: cache.get("/readyz") == 200, timeout=30)
         paths = (f"/{uuid.uuid4()}" for _ in itertools.count())
         assert wait_until(lambda: share(first, second, next(paths)), timeout=20)
+        assert wait_until(lambda: share(second, first, next(paths)), timeout=20)
         assert door.entered >= 2
         for cache in (first, second):
             cache.kill()
@@ -155,21 +187,29 @@ def test_api_cache_leaves_a_redis_alone_that_it_cannot_trust(
 ) -> None:
     leaf = authority.issue("redis.example" if fault == "another name" else "127.0.0.1")
     ca = new_authority() if fault == "another authority" else authority
-    with Door(leaf, valkey.port) as door:
+    with Door(leaf, valkey.port) as door, valkey.connect(socket_timeout=5) as client:
+        client.flushall()
         settings = {
             "REDIS_TLS": "true",
             "REDIS_TLS_CA": str(ca.file),
             "REDIS_PORT": str(valkey.port if fault == "no TLS there" else door.port),
             "REDIS_PASSWORD": "guess" if fault == "wrong password" else ENVIRON["REDIS_PASSWORD"],
         }
-        first, second = caches(origin, settings, tmp_path / "log")
-        for cache in (first, second):
-            started(cache)
-            assert wait_until(lambda cache=cache: cache.get("/readyz") == 200, timeout=30)
-        assert not any(share(first, second, f"/{fault.split(maxsplit=1)[0]}{number}") for number in range(5))
-        for cache in (first, second):
-            cache.kill()
+        cache = new_cache(origin, settings, tmp_path / "log")
+        started(cache)
+        assert wait_until(lambda: cache.get("/readyz") == 200, timeout=30)
+        for number in range(5):
+            assert requests.get(f"{cache.url}/{number}", timeout=10).content == b"hello"
+        assert wait_until(lambda: redis_errors(cache) > 0, timeout=20)
+        assert client.dbsize() == 0
+        cache.kill()
     assert "guess" not in (tmp_path / "log").read_text()
+
+
+def redis_errors(cache: ApiCache) -> float:
+    text = requests.get(f"{cache.url}/metrics", timeout=10).text
+    found = re.findall(r"^api_cache_redis_errors_total\S* (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
 
 
 def test_a_flag_that_is_none_is_told(tmp_path: Path) -> None:
