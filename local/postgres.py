@@ -30,6 +30,7 @@ class Postgres(Server):
             POSTGRES_API_SCHEMA, and what else the init script takes.
         sample: True loads the sample, a path that CSV file, False leaves the table empty.
         settings: further settings of postgresql.conf.
+        template: data of a stopped server with the same `environ`, to be copied in place of a first start.
         output: the server's log; by default beside the data.
     """
 
@@ -41,6 +42,7 @@ class Postgres(Server):
         environ: Mapping[str, str],
         sample: bool | Path = True,
         settings: Mapping[str, str] | None = None,
+        template: Path | None = None,
         output: Path | None = None,
     ) -> None:
         self.data_dir = data_dir.resolve()
@@ -49,6 +51,7 @@ class Postgres(Server):
         self._given = dict(environ)
         self._sample = sample
         self._settings = dict(settings or {})
+        self._template = template
         self.process = self._server(self.data_dir)
 
     @property
@@ -65,17 +68,28 @@ class Postgres(Server):
         unfinished = self.data_dir.with_name(self.data_dir.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            self._initdb(unfinished)
-            server = self._server(unfinished)
-            server.start_until(self.answers)
-            try:
-                self._run_init_script()
-            finally:
-                server.stop()
+            if self._template:
+                self._copy(self._template, unfinished)
+            else:
+                self._first_start(unfinished)
             unfinished.rename(self.data_dir)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
+
+    def _copy(self, template: Path, data_dir: Path) -> None:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        command = [*drop_root(), "cp", "-R", template, data_dir]
+        _run("cp", command, environ=base_environ())
+
+    def _first_start(self, data_dir: Path) -> None:
+        self._initdb(data_dir)
+        server = self._server(data_dir)
+        server.start_until(self.answers)
+        try:
+            self._run_init_script()
+        finally:
+            server.stop()
 
     def _initdb(self, data_dir: Path) -> None:
         data_dir.parent.mkdir(parents=True, exist_ok=True)

@@ -6,20 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 from local.postgres import Postgres
 from local.services import ApiRest
+from local.template import copied_database
 
 from tests.http_client import Client
 
 if TYPE_CHECKING:
     import psycopg2
-
-SETTINGS = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_PASSWORD": "a b'c\"d\\e$f",
-    "POSTGRES_DB": "postgres",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_PASSWORD": "g h'i\"j\\k$l",
-    "POSTGRES_API_SCHEMA": "api",
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +24,7 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres") / "data", environ=SETTINGS) as server:
+    with copied_database(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 

@@ -16,6 +16,7 @@ import requests
 from local import processes
 from local.postgres import Postgres
 from local.services import ApiRest
+from local.template import copied_database
 
 from tests.http_client import Client
 from tests.roles import role_settings
@@ -28,9 +29,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 @pytest.fixture(scope="module")
-def big(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server of its own, to be restarted, whose table does not fit into any socket's buffers."""
-    with Postgres(tmp_path_factory.mktemp("big") / "data", environ=postgres.environ) as server:
+    with copied_database(tmp_path_factory.mktemp("big")) as server:
         connection = server.connect(options="-c search_path=api")
         with connection, connection.cursor() as cursor:
             cursor.execute(

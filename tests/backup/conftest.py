@@ -5,16 +5,7 @@ from pathlib import Path
 
 import pytest
 from local.postgres import BIN, Postgres
-
-ENVIRON = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_PASSWORD": "super 'user' \\",
-    "POSTGRES_DB": "air",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_PASSWORD": "it's $HOME",
-    "POSTGRES_API_SCHEMA": "api",
-    "POSTGRES_API_STATEMENT_TIMEOUT": "7",
-}
+from local.template import copied_database
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,12 +13,8 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server with the sample, or what the last test made of it."""
-    with new_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+    with copied_database(tmp_path_factory.mktemp("postgres")) as server:
         yield server
-
-
-def new_server(data_dir: Path, *, sample: bool = True) -> Postgres:
-    return Postgres(data_dir, environ=ENVIRON, settings={"fsync": "off"}, sample=sample)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import psycopg2
 import pytest
 from local.postgres import BIN, Postgres
 from local.processes import free_port, wait_until
+from local.template import ENVIRON, copied_database
 from psycopg2.errors import InsufficientPrivilege
-from tests.backup.conftest import ENVIRON, Script, new_server
+from tests.backup.conftest import Script
 
 TABLE = "api.air_quality_measurements"
 COUNT = f"SELECT count(*) FROM {TABLE}"
@@ -56,13 +57,14 @@ def everything(server: Postgres) -> dict[str, object]:
 
 
 def test_destroyed_data_are_back_row_for_row(script: Script, tmp_path: Path) -> None:
-    with new_server(tmp_path / "data") as server:
+    with copied_database(tmp_path) as server:
         before = everything(server)
         assert len(str(before["rows"]).splitlines()) > 1000
         backup = Path(script("backup.sh", server).stdout.strip())
         server.kill()
         shutil.rmtree(server.data_dir)
-    with new_server(tmp_path / "data", sample=False) as fresh:
+    fsync_off = {"fsync": "off"}
+    with Postgres(tmp_path / "data", environ=ENVIRON, settings=fsync_off, sample=False) as fresh:
         assert query(fresh, COUNT) == [(0,)]
         done = script("restore.sh", fresh, backup)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"Restored {backup}.\n", "")

@@ -12,17 +12,8 @@ import pytest
 import trustme
 from local.postgres import Postgres
 from local.processes import free_port
+from local.template import ENVIRON, copied_database
 from local.valkey import Valkey
-
-ENVIRON = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_PASSWORD": "the superuser's",
-    "POSTGRES_DB": "postgres",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_PASSWORD": "the api's",
-    "POSTGRES_API_SCHEMA": "api",
-    "REDIS_PASSWORD": "the cache's",
-}
 
 
 @dataclass(frozen=True)
@@ -53,8 +44,7 @@ def authority(new_authority: Callable[[], Authority]) -> Authority:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    folder = tmp_path_factory.mktemp("postgres")
-    with Postgres(folder / "data", environ=ENVIRON, settings={"fsync": "off"}) as server:
+    with copied_database(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 

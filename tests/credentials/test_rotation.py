@@ -13,7 +13,7 @@ import requests
 from local.postgres import INIT_SCRIPT, Postgres
 from local.processes import wait_until
 from local.services import ApiRest
-from tests.credentials.conftest import ENVIRON
+from local.template import ENVIRON
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'api'"
 

@@ -16,8 +16,9 @@ import requests
 from local.postgres import Postgres
 from local.processes import wait_until
 from local.services import ApiCache, ApiRest
+from local.template import ENVIRON
 from local.valkey import Valkey
-from tests.credentials.conftest import ENVIRON, Authority, Door, PostgresDoor
+from tests.credentials.conftest import Authority, Door, PostgresDoor
 
 LATEST = "/air_quality/latest"
 

@@ -20,17 +20,8 @@ from local.processes import (
     reserve_port,
     wait_until,
 )
+from local.template import ENVIRON, copied_database
 from local.valkey import Valkey
-
-ENVIRON = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_PASSWORD": "secret",
-    "POSTGRES_DB": "postgres",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_PASSWORD": "secret too",
-    "POSTGRES_API_SCHEMA": "api",
-    "REDIS_PASSWORD": 'it\'s "quoted" \\n $HOME # é',
-}
 
 
 @pytest.fixture
@@ -91,7 +82,7 @@ def test_an_empty_table_on_request(tmp_path: Path) -> None:
 
 
 def test_data_survive_a_crash(tmp_path: Path) -> None:
-    with Postgres(tmp_path / "data", environ=ENVIRON) as server:
+    with copied_database(tmp_path) as server:
         rows = count(server)
         assert rows > 1000
         server.kill()
@@ -102,7 +93,7 @@ def test_data_survive_a_crash(tmp_path: Path) -> None:
 
 
 def count(server: Postgres) -> int:
-    session = server.connect(user="api", password="secret too")
+    session = server.connect(user="api", password=ENVIRON["POSTGRES_API_PASSWORD"])
     with session.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM api.air_quality_measurements")
         [(rows,)] = cursor.fetchall()
@@ -121,9 +112,9 @@ def test_a_failed_first_start_leaves_no_data(tmp_path: Path) -> None:
 
 
 def test_another_password_than_the_datas_is_told_at_once(tmp_path: Path) -> None:
-    with Postgres(tmp_path / "data", environ=ENVIRON, sample=False):
-        pass
-    server = Postgres(tmp_path / "data", environ=ENVIRON | {"POSTGRES_PASSWORD": "another"})
+    made = copied_database(tmp_path)
+    made.prepare()
+    server = Postgres(made.data_dir, environ=ENVIRON | {"POSTGRES_PASSWORD": "another"})
     with pytest.raises(ProcessError, match="password authentication failed"):
         server.start()
     server.stop()
@@ -142,7 +133,7 @@ def test_nothing_survives_its_parent(tmp_path: Path) -> None:
 import sys, time
 from tests.local.test_servers import *
 folder = Path({str(tmp_path)!r})
-with Postgres(folder / "data", environ=ENVIRON) as a, Valkey(folder / "valkey", environ=ENVIRON) as b:
+with copied_database(folder) as a, Valkey(folder / "valkey", environ=ENVIRON) as b:
     print(a.port, b.port, flush=True)
     time.sleep(60)
 """

@@ -7,20 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local.postgres import Postgres
 from local.processes import Server
 from local.services import ApiCache, ApiRest
+from local.template import ENVIRON, copied_database
 from local.valkey import Valkey
 
-SETTINGS = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_PASSWORD": """su'p"er $HOME \\ user""",
-    "POSTGRES_DB": "postgres",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_PASSWORD": "reader",
-    "POSTGRES_API_SCHEMA": "api",
-    "REDIS_PASSWORD": "cache",
-}
+SETTINGS = ENVIRON
 
 
 class Stack:
@@ -28,7 +20,7 @@ class Stack:
 
     def __init__(self, folder: Path, redis: Server | None = None, redis_port: int = 0) -> None:
         self.folder = folder
-        self.postgres = Postgres(folder / "postgres", environ=SETTINGS)
+        self.postgres = copied_database(folder / "postgres")
         self.redis = redis or Valkey(folder / "redis", environ=SETTINGS)
         redis_environ = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_port or self.redis.port)}
         self.api_rest = ApiRest(SETTINGS | self.postgres.environ, output=folder / "api-rest.log")
