@@ -92,7 +92,8 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
     A buffer that keeps everything lets each reader take its time, and latecomers find the beginning. When the
     budget is used up, or keeping is pointless, it goes on as a window; once that has moved, there is no place
     for a latecomer any more. The window moves with the slowest reader; or, where readers can do without this
-    buffer (`may_outrun`), with the fastest, and whoever falls too far behind loses its place.
+    buffer (`may_outrun`), with the fastest, and whoever falls too far behind loses its place. Without
+    readers it moves on as long as the content is stored, too.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         may_outrun: bool = False,
     ) -> None:
         self._budget = budget
-        self._keeps = keeps
+        self._keeps = self._is_stored = keeps
         self._may_outrun = may_outrun
         self._deserted = deserted
         """Called whenever the last reader has left."""
@@ -178,7 +179,8 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
             if self._budget.take(len(part)):
                 self._kept_bytes += len(part)
             else:
-                self.keep_no_more()
+                self._keeps = False
+                self._forget()
         elif self._may_outrun:
             self._leave_behind()
         self._wake()
@@ -192,8 +194,8 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         self._forget()
 
     def keep_no_more(self) -> None:
-        """Go on as a window."""
-        self._keeps = False
+        """Go on as a window, and for the readers alone."""
+        self._keeps = self._is_stored = False
         self._forget()
 
     def end(self, error: OriginError | None = None) -> None:
@@ -207,9 +209,12 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         """Wait until the reader that sets the pace is near enough.
 
         Raises:
-            OriginError: there is none, and none comes.
+            OriginError: there is none, and none comes; nor is the content stored.
         """
         while not self._keeps and self._ahead_bytes() > WINDOW_BYTES:
+            if self._is_stored and not self._readers:
+                self._drop(len(self._parts))
+                return
             try:
                 async with asyncio.timeout(None if self._readers else NOBODY_SECONDS):
                     await self.change()
@@ -253,12 +258,15 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
             return
         count = min(reader.next for reader in self._readers) - self._first
         if count > 0:
-            size = sum(map(len, self._parts[:count]))
-            del self._parts[:count]
-            self._first += count
-            self._held_bytes -= size
-            self._give_back(min(size, self._kept_bytes))
+            self._drop(count)
             self._wake()
+
+    def _drop(self, count: int) -> None:
+        size = sum(map(len, self._parts[:count]))
+        del self._parts[:count]
+        self._first += count
+        self._held_bytes -= size
+        self._give_back(min(size, self._kept_bytes))
 
     def _give_back_all(self) -> None:
         """When the last reader has left, nothing holds the parts any more."""

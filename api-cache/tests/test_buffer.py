@@ -136,6 +136,19 @@ def test_a_source_without_readers_gives_up(monkeypatch):
     asyncio.run(story())
 
 
+def test_what_is_stored_comes_to_its_end_without_readers_and_without_a_budget(monkeypatch):
+    monkeypatch.setattr("sharing.buffer.NOBODY_SECONDS", 0.01)
+
+    async def story():
+        budget = Budget(WINDOW_BYTES // 2)
+        buffer = Buffer(budget, keeps=True)
+        await feed(buffer, [PART] * 100)
+        assert buffer.reader() is None
+        assert budget.left == WINDOW_BYTES // 2
+
+    asyncio.run(story())
+
+
 def test_a_place_given_back_unread_holds_nothing_up():
     async def story():
         buffer = Buffer(Budget(0), keeps=False)
@@ -176,7 +189,7 @@ class Passing(RuleBasedStateMachine):
         self.budget = Budget(BUDGET)
         self.desertions = 0
         self.buffer = Buffer(self.budget, keeps=True, deserted=self.desert, may_outrun=self.may_outrun)
-        self.keeps, self.ended = True, ""
+        self.keeps, self.stores, self.ended = True, True, ""
         self.parts: list[bytes] = []
         self.readers: list[Client] = []
         self.dropped, self.may_go_on = 0, False
@@ -222,6 +235,9 @@ class Passing(RuleBasedStateMachine):
             self.dropped = max(self.dropped, min(counts))
         behind = max(counts) if counts and self.may_outrun else self.dropped
         is_near = sum(map(len, self.parts[behind:])) <= WINDOW
+        is_waiting = self.room is not None and not (self.keeps or self.may_go_on or is_near)
+        if is_waiting and self.stores and not counts:
+            self.dropped, is_near = len(self.parts), True
         self.may_go_on = self.may_go_on or self.keeps or is_near
 
     def outrun(self):
@@ -246,7 +262,7 @@ class Passing(RuleBasedStateMachine):
     @precondition(lambda self: not self.ended)
     @rule()
     def keep_no_more(self):
-        self.keeps = False
+        self.keeps = self.stores = False
         self.buffer.keep_no_more()
         self.settle()
 
