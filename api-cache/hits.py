@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.sending import status_line
-from store.memory import MAX_PREPARED, Memory, Page, Prepared
+from store.memory import Memory, Page, Prepared
 from store.stored import names_of
 
 if TYPE_CHECKING:
@@ -58,10 +58,9 @@ class Hits:
         page, stored = reply.page, reply.stored
         if page is None or stored is None or not isinstance(reply.content, bytes) or not _is_plain(fields):
             return
-        if len(page.prepared) >= MAX_PREPARED:
-            page.prepared.clear()
         page.selecting = page.selecting or _names_selecting(page)
-        page.prepared[_selecting(page, fields)] = _prepared(reply, reply.content, stored.entry)
+        answer = _prepared(reply, reply.content, stored.entry)
+        self.memory.prepare(page, _selecting(page, fields), answer)
 
 
 def _prepared(reply: Reply, body: bytes, entry: Entry) -> Prepared:

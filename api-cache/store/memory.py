@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .stored import Stored
 
 _OVERHEAD_BYTES = 2048
-"""What a page costs beside its bodies: headers, dictionaries, a prepared head."""
+"""What a page costs beside its bodies and prepared answers: headers, dictionaries."""
+_PREPARED_BYTES = 300
+"""What a prepared answer costs beside its head."""
 MAX_PREPARED = 32
 PATIENCE_SECONDS = 0.1
 
@@ -36,6 +38,11 @@ class Prepared:
     lifetime: float
     second: int = -1
     rendered: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """In bytes, but for the body, which is that of its page; the head is there twice."""
+        return _PREPARED_BYTES + 2 * len(self.head)
 
     def render(self, age: int) -> bytes:
         """The head up to the fields of the single request."""
@@ -59,7 +66,9 @@ class Page:
     """Ready answers to plain requests, by the values of their selecting fields (hits.py)."""
     selecting: tuple[bytes, ...] = ()
     """The request fields whose values key `prepared`."""
+    prepared_bytes: int = 0
     size: int = _OVERHEAD_BYTES
+    """All in all."""
 
 
 @dataclass(slots=True)
@@ -142,8 +151,27 @@ class Memory:
         if self._pages.get(key) is not page or body_id in page.bodies or len(data) > self.max_body_bytes:
             return
         page.bodies[body_id] = data
-        page.size += len(data)
-        self.size += len(data)
+        self._grow(page, len(data))
+
+    def prepare(self, page: Page, selecting: tuple[bytes | None, ...], answer: Prepared) -> None:
+        """Keep an answer with its page, if the page is still the one in use."""
+        if self._targets.get(page.target.encode("latin-1")) is not page:
+            return
+        if selecting in page.prepared:
+            page.prepared[selecting] = answer  # of the same size
+            return
+        if len(page.prepared) >= MAX_PREPARED:
+            page.prepared.clear()
+            self._grow(page, -page.prepared_bytes)
+            page.prepared_bytes = 0
+        page.prepared[selecting] = answer
+        size = answer.size + sum(len(value) for value in selecting if value is not None)
+        page.prepared_bytes += size
+        self._grow(page, size)
+
+    def _grow(self, page: Page, size: int) -> None:
+        page.size += size
+        self.size += size
         self._shrink()
 
     def drop(self, key: str) -> None:

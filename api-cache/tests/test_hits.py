@@ -18,7 +18,7 @@ from observability.counters import Counters
 from origin.errors import OriginUnreachable
 from server.sending import status_line
 from store.breaker import StoreUnavailable
-from store.memory import Memory
+from store.memory import MAX_PREPARED, Memory
 from store.shared import Found
 from store.stored import Body, Stored
 
@@ -121,6 +121,31 @@ async def _compare(lines, selecting, coded, requests):
             assert reply.cache == "hit"
         if is_plain:
             hits.remember(given_fields, reply)
+
+
+def test_what_the_short_path_remembers_counts_as_memory():
+    """However a client spells what it accepts: the words are kept with the answer."""
+    proxy, memory = make_proxy((stored_answers(ANSWERS[0], [], coded=True),), lambda: 1001.0)
+    hits = Hits(memory, proxy.clock)
+
+    def ask(spelling):
+        reply = asyncio.run(proxy.respond(Request("GET", "/x", Headers([("Accept-Encoding", spelling)]))))
+        hits.remember({b"accept-encoding": spelling.encode()}, reply)
+        return reply
+
+    ask("gzip")
+    before = memory.size
+    ask("gzip")
+    assert memory.size == before
+    for number in range(MAX_PREPARED - 1):
+        ask(f"gzip, x{number}" + "," * 1000)
+    least = (MAX_PREPARED - 1) * 1000
+    assert least < memory.size - before < 2 * least
+    reply = ask("gzip, y")
+    assert memory.size < before + 1000  # all others were forgotten
+    memory.clear()
+    hits.remember({}, reply)
+    assert memory.size == 0
 
 
 def test_the_short_path_is_taken_at_all():
