@@ -51,6 +51,7 @@ class Hits:
         age = self.clock() - found.made
         if not 0.0 <= age < found.lifetime:
             return None
+        page.is_used = True
         return found, int(age)
 
     def remember(self, fields: dict[bytes, bytes], reply: Reply) -> None:

@@ -69,11 +69,13 @@ class Page:
     prepared_bytes: int = 0
     size: int = _OVERHEAD_BYTES
     """All in all."""
+    is_used: bool = False
+    """Since it last was the newest one."""
 
 
 @dataclass(slots=True)
 class Memory:
-    """Pages by target hash, the least recently used dropped first."""
+    """Pages by target hash. When they are too many, the oldest goes that was not used since it came."""
 
     max_bytes: int
     _pages: OrderedDict[str, Page] = field(default_factory=OrderedDict)
@@ -119,7 +121,7 @@ class Memory:
     def get(self, key: str) -> Page | None:
         page = self._pages.get(key)
         if page is not None:
-            self._pages.move_to_end(key)
+            page.is_used = True
         return page
 
     def bodies(self, key: str, stored: tuple[Stored, ...]) -> dict[str, bytes]:
@@ -200,4 +202,9 @@ class Memory:
 
     def _shrink(self) -> None:
         while self.size > self.max_bytes and self._pages:
-            self.drop(next(iter(self._pages)))
+            key, page = next(iter(self._pages.items()))
+            if page.is_used:  # a second chance: on the shortest path, noting the order would be too dear
+                page.is_used = False
+                self._pages.move_to_end(key)
+            else:
+                self.drop(key)

@@ -1,0 +1,25 @@
+"""What memory keeps, and what it lets go of first."""
+
+import time
+
+from hits import Hits
+from store.memory import Memory, Page, Prepared
+
+
+def test_pages_that_only_the_short_path_uses_outlive_those_that_nobody_uses():
+    memory = Memory(100_000)
+    memory.vouch(float("inf"))
+    for number in range(20):
+        put(memory, f"/{number}")
+    hits = Hits(memory, time.time)
+    for number in range(1000):
+        assert hits.find(b"/0", {}) is not None, number
+        put(memory, f"/cold-{number}")
+    assert memory.plain(b"/1") is None
+    assert memory.size <= memory.max_bytes
+    assert len(memory) > 10
+
+
+def put(memory, target):
+    answer = Prepared(200, b"", b"", time.time(), 60.0)
+    memory.put(target, Page(target, (), {"id:identity": bytes(1000)}, {(): answer}), memory.begin())
