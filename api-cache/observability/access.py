@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Methods that are named in metrics; all others count as OTHER, so that clients cannot make new series."""
-_MAX_PREFIXES = 10_000
+_MAX_PREFIX_BYTES = 8 * 1024 * 1024
+"""Of what is remembered of lines; clients choose how long a path is."""
+_OVERHEAD_BYTES = 600
+"""What one takes beside its path, which is in it twice."""
 
 
 class Access:
@@ -23,6 +26,7 @@ class Access:
         self.counters = counters
         self.log = log
         self._prefixes: dict[tuple[str, str, int, str], tuple[str, str]] = {}
+        self._prefix_bytes = 0
         self._seed = struct.unpack("<Q", os.urandom(8))[0] & ~0xFFFFFFFF
         self._next = 0
 
@@ -49,8 +53,10 @@ class Access:
 
     def _prefix(self, method: str, path: str, status: int, cache: str) -> tuple[str, str]:
         """The beginning of the request's line, and the label of its row."""
-        if len(self._prefixes) > _MAX_PREFIXES:
+        self._prefix_bytes += _OVERHEAD_BYTES + 2 * len(path)
+        if self._prefix_bytes > _MAX_PREFIX_BYTES:
             self._prefixes.clear()
+            self._prefix_bytes = 0
         fields = json.dumps({"method": method, "path": path, "status": status, "cache": cache})[1:-1]
         outcome = cache.split(";", maxsplit=1)[0].replace("fwd=", "")
         label = f"http {method if method in METHODS else 'OTHER'} {status} {outcome}"

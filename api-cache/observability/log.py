@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .counters import Counters
 
 SERVICE = "api-cache"
-_MAX_WAITING_LINES = 100_000
+_MAX_WAITING_BYTES = 32 * 1024 * 1024
+"""Some 100,000 lines, unless clients ask for very long paths."""
 _SECONDS_BETWEEN_WRITES = 0.02
 
 
@@ -24,6 +25,9 @@ class Log:
         self._counters = counters
         self._descriptor = descriptor
         self._waiting: deque[str] = deque()
+        self._taken_bytes = 0
+        self._written_bytes = 0
+        """By the thread, which alone changes it; lines are ASCII."""
         self._wake = threading.Event()
         self._ended = False
         self._second = 0
@@ -38,13 +42,13 @@ class Log:
         if second != self._second:
             self._second = second
             self._stamp = time.strftime('{"time": "%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
-        if len(self._waiting) >= _MAX_WAITING_LINES:
+        if self._taken_bytes - self._written_bytes > _MAX_WAITING_BYTES:
             self._counters.add("dropped_log_lines")
             return
         milliseconds = int((now - second) * 1000)
-        self._waiting.append(
-            f'{self._stamp}{milliseconds:03}Z", "level": "{level}", "service": "{SERVICE}", {rest}}}\n'
-        )
+        line = f'{self._stamp}{milliseconds:03}Z", "level": "{level}", "service": "{SERVICE}", {rest}}}\n'
+        self._taken_bytes += len(line)
+        self._waiting.append(line)
 
     def message(self, level: str, message: str, **more: str) -> None:
         self.line(level, json.dumps({"message": message, **more})[1:-1])
@@ -63,7 +67,11 @@ class Log:
 
     def _flush(self) -> None:
         waiting = self._waiting  # others append meanwhile: take only what is there now
-        data = "".join([waiting.popleft() for _ in range(len(waiting))]).encode()
+        lines = "".join([waiting.popleft() for _ in range(len(waiting))])
+        self._write(lines.encode())
+        self._written_bytes += len(lines)
+
+    def _write(self, data: bytes) -> None:
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
