@@ -147,7 +147,7 @@ class Flights:
         The wait for another process is bounded by our patience, and by its lock, which ends with it.
         Without Redis, or without patience left, we ask all the same.
         """
-        if not flight.locks:
+        if not flight.locks or not self.patience:
             return True
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(self.patience):

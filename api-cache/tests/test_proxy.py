@@ -11,6 +11,7 @@ from config import Config
 from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
 from observability.counters import Counters
+from sharing.flights import Flight, Flights
 from store.breaker import StoreUnavailable
 from store.memory import Memory, Page
 from store.stored import Body, Stored, target_hash
@@ -80,3 +81,18 @@ def test_what_only_memory_holds_any_more_is_fetched_anew():
         assert b"".join([part async for part in reply.content]) == NEW
 
     asyncio.run(story())
+
+
+def test_without_patience_for_others_no_lock_is_asked_for():
+    """It would be given up before Redis answers: the connection with it, and the lock would stay."""
+    store = LostStore()
+    asked = []
+    store.lock = asked.append
+
+    async def story():
+        flights = Flights(store, Counters(Counters.allocate(1), 0), 0.0)
+        flight = Flight("x", asyncio.get_running_loop().create_future(), locks=True)
+        assert await flights.lock(flight, None)
+
+    asyncio.run(story())
+    assert asked == []
