@@ -20,7 +20,7 @@ from . import layout
 from . import stored as codec
 from .breaker import Breaker, Deadline, StoreUnavailable
 from .links import FAILURES, Links
-from .stored import BLOCK_BYTES, Body, Stored, checksum, variant_key
+from .stored import AT_ONCE_BYTES, BLOCK_BYTES, Body, Stored, checksum, variant_key
 from .watch import Watch
 from .writer import Writer
 
@@ -38,8 +38,6 @@ UNFINISHED_SECONDS = 120.0
 GRACE_SECONDS = 60.0
 """How long a replaced body stays for those who are reading it."""
 GENERATION_SECONDS = 900.0
-MAX_BODY_AT_ONCE = 64 * 1024
-"""Up to this size, a body comes with its entry. Nobody waits long for what they did not ask for."""
 MAX_VARIANTS = 64
 """More of them than this are somebody's attempt to fill Redis, or a Vary that is of no use: all go."""
 MAX_PENDING = 10_000
@@ -85,7 +83,7 @@ class Store:
         A small body comes along in the first of `codings` in which it is there.
         """
         keys = (layout.index(key), layout.generation(key), layout.uncacheable(key))
-        reply = await self._run(layout.LOOK, keys, layout.bodies(key), MAX_BODY_AT_ONCE, *codings)
+        reply = await self._run(layout.LOOK, keys, layout.bodies(key), AT_ONCE_BYTES, *codings)
         match reply:
             case [[*index], (bytes() | None) as generation, int() as uncacheable, *body]:
                 stored = tuple(self._decoded(index[1::2]))
@@ -162,18 +160,32 @@ class Store:
 
     async def append(self, name: str, data: bytes) -> None:
         """Add a block to a body that has no entry yet."""
-        await self._try(("APPEND", name, data), ("PEXPIRE", name, _milliseconds(UNFINISHED_SECONDS)))
+        await self._try(*_appending(name, data))
 
     async def discard(self, names: Iterable[str]) -> None:
         await self._try(("UNLINK", *names))
 
-    async def put(self, key: str, stored: Stored, generation: bytes, ttl: float) -> bool:
-        """Make the entry known, in place of its variant's former one; False after an invalidation."""
-        names = (layout.body(key, stored.body_id, coding) for coding in stored.bodies)
+    async def put(
+        self,
+        key: str,
+        stored: Stored,
+        generation: bytes,
+        ttl: float,
+        blocks: Mapping[str, bytes] | None = None,
+    ) -> bool:
+        """Make the entry known, in place of its variant's former one; False after an invalidation.
+
+        `blocks` are the last ones of its bodies, by their names.
+        """
+        names = (
+            layout.body(key, stored.body_id, name) for name, body in stored.bodies.items() if body.length
+        )
         keys = (layout.index(key), layout.generation(key), layout.uncacheable(key), *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
         seen = (_GRACE, layout.bodies(key), generation)
-        return bool(await self._run(layout.PUT, keys, *seen, *entry, MAX_VARIANTS))
+        appends = [command for name, data in (blocks or {}).items() for command in _appending(name, data)]
+        *_, kept = await self._try(*appends, _script(layout.PUT, keys, *seen, *entry, MAX_VARIANTS))
+        return bool(kept)
 
     async def forget(self, key: str, stored: Stored) -> None:
         """Take this very entry out, whose body is gone; what was stored since in its place stays."""
@@ -211,7 +223,7 @@ class Store:
         await self._links.close()
 
     async def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
-        (reply,) = await self._try(("EVAL", script, len(keys), *keys, *arguments))
+        (reply,) = await self._try(_script(script, keys, *arguments))
         return reply
 
     async def _try(self, *commands: tuple[Argument, ...]) -> list[Any]:
@@ -261,6 +273,15 @@ def _forgetting(targets: tuple[tuple[str, int], ...]) -> tuple[Argument, ...]:
     keys = [name for key, _ in targets for name in (layout.index(key), layout.generation(key))]
     each = [argument for key, number in targets for argument in (layout.bodies(key), number)]
     return ("EVAL", layout.DROP, len(keys), *keys, _GRACE, _milliseconds(GENERATION_SECONDS), *each)
+
+
+def _script(script: str, keys: tuple[str, ...], *arguments: Argument) -> tuple[Argument, ...]:
+    return "EVAL", script, len(keys), *keys, *arguments
+
+
+def _appending(name: str, data: bytes) -> tuple[tuple[Argument, ...], ...]:
+    """The commands that add a block to a body that has no entry yet."""
+    return ("APPEND", name, data), ("PEXPIRE", name, _milliseconds(UNFINISHED_SECONDS))
 
 
 def _milliseconds(seconds: float) -> int:

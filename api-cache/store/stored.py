@@ -21,6 +21,8 @@ absent."""
 BLOCK_BYTES = 512 * 1024
 """Bodies are written, read and checked in blocks of this size; one block's transfer is one Redis
 operation."""
+AT_ONCE_BYTES = 64 * 1024
+"""Up to this size, bodies are written and read together with their entry, in one operation."""
 _ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name not in ("headers", "selecting"))
 
 

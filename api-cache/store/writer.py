@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from . import layout
 from .breaker import StoreUnavailable
-from .stored import BLOCK_BYTES, Body, Stored, checksum
+from .stored import AT_ONCE_BYTES, BLOCK_BYTES, Body, Stored, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,21 +41,24 @@ class Writer:
             self.size += len(data)
             buffer = self._buffers.setdefault(coding, bytearray())
             buffer += data
-            while len(buffer) >= BLOCK_BYTES and not self.failed:
+            while len(buffer) >= BLOCK_BYTES:
                 await self._append(coding, bytes(buffer[:BLOCK_BYTES]))
                 del buffer[:BLOCK_BYTES]
 
     async def commit(self, entry: Entry, length: int, ttl: float) -> Stored | None:
         """Write what is left and make the entry known; None when Redis does not keep it."""
-        for coding, buffer in self._buffers.items():
-            if buffer and not self.failed:
-                await self._append(coding, bytes(buffer))
+        blocks = {coding: bytes(buffer) for coding, buffer in self._buffers.items() if buffer}
+        if sum(map(len, blocks.values())) > AT_ONCE_BYTES:
+            for coding, data in blocks.items():
+                await self._append(coding, data)
+            blocks = {}
         if self.failed:
             return None
+        last = {self._note(coding, data): data for coding, data in blocks.items()}
         stored = Stored(self.body_id, entry, length, self._bodies or {"identity": Body(0, ())})
         kept = False
         with contextlib.suppress(StoreUnavailable):
-            kept = await self.store.put(self.key, stored, self.generation, ttl)
+            kept = await self.store.put(self.key, stored, self.generation, ttl, last)
             self.is_outdated = not kept
         if not kept:
             await self.abandon()
@@ -69,9 +72,16 @@ class Writer:
                 await self.store.discard(names)
 
     async def _append(self, coding: str, data: bytes) -> None:
-        body = self._bodies.get(coding, Body(0, ()))
-        self._bodies[coding] = Body(body.length + len(data), (*body.checksums, checksum(data)))
+        if self.failed:
+            return
+        name = self._note(coding, data)
         try:
-            await self.store.append(layout.body(self.key, self.body_id, coding), data)
+            await self.store.append(name, data)
         except StoreUnavailable:
             await self.abandon()
+
+    def _note(self, coding: str, data: bytes) -> str:
+        """Count a block as part of a body, whose name is returned."""
+        body = self._bodies.get(coding, Body(0, ()))
+        self._bodies[coding] = Body(body.length + len(data), (*body.checksums, checksum(data)))
+        return layout.body(self.key, self.body_id, coding)

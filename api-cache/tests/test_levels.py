@@ -10,13 +10,17 @@ from backports import zstd
 from local.processes import wait_until
 from local.services import ApiCache
 
+from httpcache import storing
+from httpcache.messages import Exchange, Headers, Policy, Request, Response
+from store import layout
 from store.breaker import StoreUnavailable
 from store.shared import Store
-from store.stored import target_hash
+from store.stored import Body, Stored, checksum, target_hash
 from tests.conftest import PASSWORD, settings
 from tests.support import answer, ask, fresh_path
 
 BODY = b"a body\n" * 1000
+ENTRY = storing.entry(Exchange(Request("GET", "/x", Headers()), Response(200, Headers()), 0, 0), Policy())
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +292,26 @@ def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(va
         return said
 
     assert asyncio.run(story()) == ["redis_errors skipped"]
+
+
+def test_no_entry_comes_without_its_bodies(valkey):
+    """Redis may have evicted a block, or refused it, when the entry is put in."""
+
+    async def story(*blocks):
+        way = {"host": valkey.host, "port": valkey.port, "password": PASSWORD}
+        store = Store(way, lambda _: None, lambda _: None)
+        key = target_hash(fresh_path())
+        names = [layout.body(key, "id", coding) for coding in ("gzip", "zstd")]
+        found = []
+        for last in (dict(zip(names, blocks, strict=False)), dict.fromkeys(names, b"block")):
+            bodies = {coding: Body(5, (checksum(b"block"),)) for coding in ("gzip", "zstd")}
+            found.append(await store.put(key, Stored("id", ENTRY, 5, bodies), b"", 60, last))
+            found.append(len((await store.find(key)).stored))
+        await store.close()
+        return found
+
+    for blocks in ((), (b"block",)):
+        assert asyncio.run(story(*blocks)) == [False, 0, True, 1]
 
 
 def test_a_large_body_streams_from_redis_in_both_codings(make_cache, origin):
