@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import coding
 from origin.errors import OriginError
 
-from .breaker import StoreUnavailable
+from .breaker import BREAKER_SECONDS, StoreUnavailable
 from .memory import Page
 from .stored import BLOCK_BYTES, target_hash
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from .writer import Writer
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 2 * BREAKER_SECONDS
+"""How long Redis may be away while a large body is sent."""
+_SECONDS_BETWEEN_TRIES = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +155,20 @@ class Levels:
             number += 1
             if number == len(stored.bodies[source].checksums):
                 return
-            try:
-                block = await self._store.block(key, stored, source, number)
-            except StoreUnavailable:
-                raise OriginError("The stored content cannot be had while it is sent.") from None
+            block = await self._block_in_time(key, stored, source, number)
         await self._forget(key, stored)
         raise OriginError("The stored content was lost while it was sent.")
+
+    async def _block_in_time(self, key: str, stored: Stored, source: str, number: int) -> bytes | None:
+        """One block; when Redis is late, the client rather waits a little than loses all it has."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._store.block(key, stored, source, number)
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise OriginError("The stored content cannot be had while it is sent.") from None
+                await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
 
     # ---- changes
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
 from backports import zstd
 
 import replies
 from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
+from origin.errors import OriginError
+from store.breaker import StoreUnavailable
 from store.levels import Levels, View
 from store.memory import Memory, Page
 from store.stored import BLOCK_BYTES, Body, Stored
@@ -22,9 +25,14 @@ class HeldStore:
     data: bytes
     asked: list[int] = field(default_factory=list)
     """The numbers of the blocks."""
+    late: int = 0
+    """How often Redis does not answer, after the first block."""
 
     async def block(self, _key, _stored, _coding, number):
         self.asked.append(number)
+        if number and self.late:
+            self.late -= 1
+            raise StoreUnavailable
         return self.data[number * BLOCK_BYTES :][:BLOCK_BYTES]
 
 
@@ -72,3 +80,19 @@ def test_a_part_takes_the_blocks_in_which_it_lies_and_no_other():
     store = HeldStore(data)
     assert b"".join(asyncio.run(parts_of(store, stored_as(data, "identity", len(data))))) == data
     assert store.asked == [0, 1, 2, 3, 4]
+
+
+def test_a_redis_that_stutters_breaks_nothing_off():
+    data = bytes(3 * BLOCK_BYTES)
+    store = HeldStore(data, late=3)
+    assert b"".join(asyncio.run(parts_of(store, stored_as(data, "identity", len(data))))) == data
+    assert store.asked == [0, 1, 1, 1, 1, 2]
+
+
+def test_a_redis_that_stays_away_breaks_the_content_off(monkeypatch):
+    monkeypatch.setattr("store.levels.PATIENCE_SECONDS", 0.1)
+    data = bytes(2 * BLOCK_BYTES)
+    store = HeldStore(data, late=1000)
+    with pytest.raises(OriginError):
+        asyncio.run(parts_of(store, stored_as(data, "identity", len(data))))
+    assert store.late > 900
