@@ -126,6 +126,11 @@ class Buffer:  # pylint: disable=too-many-instance-attributes
         """Whether a new reader would find the beginning, and may hope for the end."""
         return self._first == 0 and self._error is None
 
+    @property
+    def is_read(self) -> bool:
+        """Whether there is a reader."""
+        return bool(self._readers)
+
     def reader(self) -> Reader | None:
         """A place at the beginning; None when that has been dropped."""
         if self._first:

@@ -136,9 +136,13 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
 
     def _deserted(self) -> None:
         """What is not being stored is read no further for nobody."""
-        if self._storing is None:
+        if not self.is_being_stored:
             # Soon, not now: a task that is cancelled before its first step never gets to its `finally`.
-            self._task.get_loop().call_soon(self._task.cancel)
+            self._task.get_loop().call_soon(self._give_up)
+
+    def _give_up(self) -> None:
+        if not self._buffer.is_read:
+            self._task.cancel()
 
     # ---- the task
 

@@ -96,3 +96,39 @@ def test_without_patience_for_others_no_lock_is_asked_for():
 
     asyncio.run(story())
     assert asked == []
+
+
+class Endless(Answer):
+    closed = False
+
+    async def parts(self):
+        while True:
+            yield bytes(65536)
+            await asyncio.sleep(0)
+
+    def close(self):
+        self.closed = True
+
+
+class EndlessOrigin:
+    def __init__(self):
+        self.answer = Endless(Response(200, Headers((("Cache-Control", "max-age=60"),))), b"")
+
+    async def send(self, *_):
+        return self.answer
+
+
+def test_without_redis_nothing_is_read_on_for_nobody():
+    async def story():
+        origin = EndlessOrigin()
+        counters = Counters(Counters.allocate(1), 0)
+        memory, config = Memory(2**20), Config(redis_password="-")
+        proxy = create_proxy(config, LostStore(), memory, origin, counters, lambda: NOW)
+        reply = await proxy.respond(Request("GET", "/x", Headers()))
+        await anext(aiter(reply.content))
+        await reply.content.aclose()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert origin.answer.closed
+
+    asyncio.run(story())
