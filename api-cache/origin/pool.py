@@ -59,12 +59,11 @@ class Pool:
 
     def take(self) -> Channel | None:
         """One that is idle and seems to be alive."""
-        oldest = time.monotonic() - IDLE_SECONDS
+        self._close_old()
         while self._idle:
             channel = self._idle.pop()
-            if channel.usable and channel.idle_since >= oldest:
+            if channel.usable:
                 return channel
-            channel.close()
         return None
 
     def put(self, channel: Channel) -> None:
@@ -75,6 +74,13 @@ class Pool:
         channel.idle_since = time.monotonic()
         channel.resume()
         self._idle.append(channel)
+        self._close_old()
+
+    def _close_old(self) -> None:
+        """The newest are taken, so the oldest may have been idle for long."""
+        oldest = time.monotonic() - IDLE_SECONDS
+        while self._idle and self._idle[0].idle_since < oldest:
+            self._idle.popleft().close()
 
     def _forget(self, channel: Channel) -> None:
         with contextlib.suppress(ValueError):
