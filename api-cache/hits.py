@@ -49,7 +49,7 @@ class Hits:
         if found is None:
             return None
         age = self.clock() - found.made
-        if not 0.0 <= age < found.lifetime:
+        if not found.least_age <= age < found.lifetime:
             return None
         page.is_used = True
         return found, int(age)
@@ -73,6 +73,7 @@ def _prepared(reply: Reply, body: bytes, entry: Entry) -> Prepared:
         head=status_line(reply.status) + head + b"Content-Length: %d\r\n" % len(body),
         body=body,
         made=entry.response_time - entry.initial_age,
+        least_age=entry.initial_age,
         lifetime=entry.lifetime,
     )
 

@@ -35,6 +35,8 @@ class Prepared:
     body: bytes
     made: float
     """When its age was 0."""
+    least_age: float
+    """It is never younger, even when the clock was set back."""
     lifetime: float
     second: int = -1
     rendered: bytes = b""

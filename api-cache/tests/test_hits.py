@@ -43,7 +43,7 @@ request_fields = st.lists(
     st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), st.sampled_from(VALUES[name]))),
     max_size=3,
 )
-steps = st.lists(st.tuples(request_fields, st.integers(min_value=0, max_value=6)), min_size=1, max_size=8)
+steps = st.lists(st.tuples(request_fields, st.integers(min_value=-4, max_value=6)), min_size=1, max_size=8)
 
 
 TEXT = b"the content\n" * 100
