@@ -128,7 +128,8 @@ class Store:
         if not isinstance(data, bytes):
             await self._give_up(TypeError("not what was asked for"))
         if len(data) != min(BLOCK_BYTES, wanted.length - start) or checksum(data) != wanted.checksums[number]:
-            self._count("corrupt")
+            if data:  # else it was evicted, though its entry was not
+                self._count("corrupt")
             return None
         return data
 

@@ -87,6 +87,7 @@ def test_a_lost_body_is_asked_for_once(make_cache, client, origin, size, number)
     client.delete(*client.keys(f"api-cache:1:b:{target_hash(path)}*"))
     assert {len(each.body) for each in together(cache, path, number).values()} == {size}
     assert len(origin.asked(path)) == 2
+    assert b"api_cache_corrupt_entries_total 0.0" in ask(cache.port, "/metrics").body
 
 
 def test_a_body_lost_when_it_was_validated_is_asked_for_once(make_cache, client, origin):
