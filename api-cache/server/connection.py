@@ -13,7 +13,7 @@ from origin.errors import OriginError
 from .incoming import BadRequest, Incoming, given_id, traceparent
 from .parsing import Requests
 from .sending import Sending, interim_head
-from .wire import ClientGone, Wire
+from .wire import Wire
 
 if TYPE_CHECKING:
     from httpcache.messages import Response
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LEAVE_SECONDS = 10.0
 """How long a client may take to end its connection after its answer, where it may not have taken all of that,
 or still sends."""
+CLIENT_LEFT = 499
+"""What is noted as the status of a request whose client left before its answer; nginx's number for it."""
 
 
 class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attributes
@@ -146,7 +148,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
                 if not incoming.keep_alive or not incoming.complete or self._is_last:
                     self._end_after(incoming)
                     return
-        except ClientGone:
+        except OriginError:  # or the client's own fault
+            # A head is out, so this is the only way left to say that the content is not whole.
             self._wire.abort()
         except BaseException:
             self._wire.abort()
@@ -178,7 +181,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         plain = incoming.plain_fields
         if plain is not None and await self._hit_late(incoming, plain):
             return
-        reply = await self._reply(incoming, plain, identifier)
+        try:
+            reply = await self._reply(incoming, plain, identifier)
+        except asyncio.CancelledError:
+            self._record(incoming, identifier, CLIENT_LEFT, "detail=client-left", 0)
+            raise
         incoming.is_answered = True
         await self._send(incoming, reply, identifier)
 
@@ -232,15 +239,15 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         is_last = not incoming.keep_alive or self._is_last
         try:
             await sending.send(self._wire, identifier, self._app.patience.stall, is_last=is_last)
-        except OriginError:
-            # The head is out, so this is the only way left to say that the content is not whole.
-            self._wire.abort()
         finally:
-            self._app.record(
-                incoming.method, incoming.target.decode("latin-1"), reply.status, cache=reply.cache,
-                size=sending.size, seconds=time.monotonic() - incoming.begun, request_id=identifier,
-                traceparent=traceparent(incoming.fields),
-            )  # fmt: skip
+            self._record(incoming, identifier, reply.status, reply.cache, sending.size)
+
+    def _record(self, incoming: Incoming, identifier: str, status: int, cache: str, size: int) -> None:
+        self._app.record(
+            incoming.method, incoming.target.decode("latin-1"), status, cache=cache, size=size,
+            seconds=time.monotonic() - incoming.begun, request_id=identifier,
+            traceparent=traceparent(incoming.fields),
+        )  # fmt: skip
 
     # ---- refusals
 

@@ -140,6 +140,41 @@ def test_what_cannot_be_read_is_refused_after_the_answers_that_are_due(cache, or
     assert b"\r\n\r\ndueHTTP/1.1 400 " in found
 
 
+def test_what_follows_an_answer_that_broke_off_is_not_answered(cache, origin, log):
+    path, hit = fresh_path(), fresh_path()
+    origin.on(hit, answer(b"hit", "Cache-Control: max-age=60"))
+    for _ in range(16):  # each worker holds it in memory
+        ask(cache.port, hit)
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 X\r\nCache-Control: no-store\r\nContent-Length: 9\r\n\r\nhalf")
+        return False
+
+    origin.on(path, script)
+    follower = b"GET %b HTTP/1.1\r\nHost: h\r\nX-Request-ID: follower\r\n\r\n" % hit.encode()
+    assert raw(cache.port, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() + follower).endswith(b"half")
+    for _ in range(16):  # by which each worker has something later to note
+        ask(cache.port, hit, ("X-Request-ID", "later"))
+    assert wait_until(lambda: log.read_text().count('"later"') == 16, timeout=5)
+    assert '"follower"' not in log.read_text()
+
+
+def test_a_client_that_leaves_before_its_answer_is_noted(cache, origin, log):
+    path = fresh_path()
+    released = threading.Event()
+    origin.on(path, lambda wire, _: released.wait(10) and wire.send(answer(b"x")))
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+        assert wait_until(lambda: origin.asked(path), timeout=5)
+
+    def noted():
+        lines = [json.loads(line) for line in log.read_text().splitlines() if f'"{path}"' in line]
+        return [(line["status"], line["bytes"], line["cache"]) for line in lines]
+
+    assert wait_until(lambda: noted() == [(499, 0, "detail=client-left")], timeout=5), noted()
+    released.set()
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_a_request_may_come_in_any_pieces(cache, origin, size):
     path = fresh_path()
