@@ -24,12 +24,13 @@ ENVIRON = {
     "POSTGRES_API_STATEMENT_TIMEOUT": "7",
     "REDIS_PASSWORD": "ca'c\"he $(id) \\x # é",
 }
+SETTINGS = {"fsync": "off", "dynamic_shared_memory_type": "mmap"}
 FOLDER = Path(sys.prefix) / "databases"
 
 
 def copied_database(folder: Path) -> Postgres:
-    """A server with a copy of its own in `folder`; it waits for no disk."""
-    return Postgres(folder / "data", environ=ENVIRON, settings={"fsync": "off"}, template=data_dir())
+    """A server with a copy of its own; it waits for no disk, and keeps all it has in `folder`."""
+    return Postgres(folder / "data", environ=ENVIRON, settings=SETTINGS, template=data_dir())
 
 
 def data_dir() -> Path:
@@ -41,7 +42,7 @@ def data_dir() -> Path:
         if not made.exists():
             for old in FOLDER.glob("*/"):
                 shutil.rmtree(old)
-            first = Postgres(made, environ=ENVIRON, settings={"fsync": "off"})
+            first = Postgres(made, environ=ENVIRON, settings=SETTINGS)
             release_port(first.port)
             first.prepare()
     return made
