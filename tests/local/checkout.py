@@ -20,20 +20,25 @@ SECONDS_TO_STOP = 20
 
 
 class Checkout:
-    """A copy of the repository that belongs to `user`; the installed packages are shared."""
+    """A copy of the repository that belongs to `user`; the installed packages are shared.
+
+    What is compiled already comes along, so that not every start compiles it anew.
+    """
 
     def __init__(self, folder: Path, user: str) -> None:
         self.folder = folder
         self.user = user
         self.local = folder / ".local"
-        ignore = shutil.ignore_patterns("tests", ".*_cache", "__pycache__", ".hypothesis")
+        self.temporary = folder.with_name(folder.name + "-temporary")
+        self.temporary.mkdir()
+        ignore = shutil.ignore_patterns("tests", ".*_cache", ".hypothesis")
         for part in PARTS:
             source = ROOT / part
             copy = (lambda a, b: shutil.copytree(a, b, ignore=ignore)) if source.is_dir() else shutil.copy2
             copy(source, folder / part)
         (folder / ".venv").symlink_to(sys.prefix)
         if user == "nobody":
-            for path in [folder, *folder.rglob("*")]:
+            for path in [self.temporary, folder, *folder.rglob("*")]:
                 os.chown(path, 65534, 65534, follow_symlinks=False)
 
     def command(self, *command: str) -> list[str]:
@@ -54,7 +59,7 @@ class Checkout:
     def environ(self, **environ: str) -> dict[str, str]:
         # A `make` above us must not pass its flags and variables on.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        return {**inherited, "HOME": str(self.folder), **environ}
+        return {**inherited, "HOME": str(self.folder), "TMPDIR": str(self.temporary), **environ}
 
     def run(self, **environ: str) -> "Run":
         return Run(self, environ)

@@ -10,11 +10,15 @@ from tests.local.checkout import Checkout
 # Root also tries an ordinary user; an ordinary user can only be itself.
 USERS = ["root", "nobody"] if os.geteuid() == 0 else ["me"]
 
+OPEN_TO_ALL = (
+    tempfile.gettempdir()
+)  # while tests run, TMPDIR is one of pytest's own folders: closed to other users
+
 
 @pytest.fixture(scope="session")
 def new_checkout() -> Iterator[Callable[[str], Checkout]]:
     """Makes checkouts by user; root's lies in a folder that nobody else may enter."""
-    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    folder = Path(tempfile.mkdtemp(dir=OPEN_TO_ALL))
     folder.chmod(0o755)
 
     def new(user: str) -> Checkout:

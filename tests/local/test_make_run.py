@@ -171,11 +171,14 @@ def test_nothing_is_cleaned_from_under_a_running_stack(run: Run, checkout: Check
 
 
 def test_ctrl_c_while_it_starts(new_checkout: Callable[[str], Checkout]) -> None:
-    run = new_checkout(USERS[0]).run().until("Starting Postgres")
-    run.ctrl_c()
-    assert run.leaves_nothing(), run.processes()
-    assert "Traceback" not in run.output
-    run.__exit__()
+    run = new_checkout(USERS[0]).run()
+    try:
+        run.until("Starting Postgres")
+        run.ctrl_c()
+        assert run.leaves_nothing(), run.processes()
+        assert "Traceback" not in run.output
+    finally:
+        run.__exit__()
 
 
 def test_a_first_start_that_was_killed_begins_anew(new_checkout: Callable[[str], Checkout]) -> None:
