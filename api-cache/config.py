@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,58 +46,37 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-_PARSERS: Mapping[str, Callable[[str], object]] = {
-    "host": _text,
-    "port": _port,
-    "redis_host": _text,
-    "redis_port": _port,
-    "redis_user": _text,
-    "redis_password": _text,
-    "redis_tls": _flag,
-    "redis_tls_ca": _text,
-    "backend_host": _text,
-    "backend_port": _port,
-    "cache_ttl": _number(0),
-    "cache_stale_if_error": _number(0),
-    "cache_memory_bytes": _number(0, whole=True),
-    "cache_max_object_bytes": _number(0, whole=True),
-    "cache_max_request_bytes": _number(0, whole=True),
-    "cache_collapse_wait": _number(0),
-    "cache_connect_timeout": _number(0.001),
-    "cache_origin_timeout": _number(0.001),
-    "cache_client_head_timeout": _number(0.001),
-    "cache_client_idle_timeout": _number(0.001),
-    "cache_client_stall_timeout": _number(0.001),
-    "cache_workers": _number(1, whole=True),
-}
+def _by(parser: Callable[[str], object]) -> Mapping[str, Callable[[str], object]]:
+    """A field's metadata: how its variable is read. The parser's docstring says what is right."""
+    return {"parser": parser}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:  # pylint: disable=too-many-instance-attributes  # one per variable
     """Durations are in seconds, sizes in bytes."""
 
-    host: str = "0.0.0.0"  # noqa: S104  # the service faces users
-    port: int = 8080
-    redis_host: str = "redis"
-    redis_port: int = 6379
-    redis_user: str = "default"
-    redis_password: str = field(repr=False)
-    redis_tls: bool = False
-    redis_tls_ca: str = ""
-    backend_host: str = "api-rest"
-    backend_port: int = 5000
-    cache_ttl: float = 30.0
-    cache_stale_if_error: float = 86_400.0
-    cache_memory_bytes: int = 64 * 2**20
-    cache_max_object_bytes: int = 64 * 2**20
-    cache_max_request_bytes: int = 64 * 2**20
-    cache_collapse_wait: float = 5.0
-    cache_connect_timeout: float = 2.0
-    cache_origin_timeout: float = 30.0
-    cache_client_head_timeout: float = 15.0
-    cache_client_idle_timeout: float = 75.0
-    cache_client_stall_timeout: float = 60.0
-    cache_workers: int = 2
+    host: str = field(default="0.0.0.0", metadata=_by(_text))  # noqa: S104  # the service faces users
+    port: int = field(default=8080, metadata=_by(_port))
+    redis_host: str = field(default="redis", metadata=_by(_text))
+    redis_port: int = field(default=6379, metadata=_by(_port))
+    redis_user: str = field(default="default", metadata=_by(_text))
+    redis_password: str = field(repr=False, metadata=_by(_text))
+    redis_tls: bool = field(default=False, metadata=_by(_flag))
+    redis_tls_ca: str = field(default="", metadata=_by(_text))
+    backend_host: str = field(default="api-rest", metadata=_by(_text))
+    backend_port: int = field(default=5000, metadata=_by(_port))
+    cache_ttl: float = field(default=30.0, metadata=_by(_number(0)))
+    cache_stale_if_error: float = field(default=86_400.0, metadata=_by(_number(0)))
+    cache_memory_bytes: int = field(default=64 * 2**20, metadata=_by(_number(0, whole=True)))
+    cache_max_object_bytes: int = field(default=64 * 2**20, metadata=_by(_number(0, whole=True)))
+    cache_max_request_bytes: int = field(default=64 * 2**20, metadata=_by(_number(0, whole=True)))
+    cache_collapse_wait: float = field(default=5.0, metadata=_by(_number(0)))
+    cache_connect_timeout: float = field(default=2.0, metadata=_by(_number(0.001)))
+    cache_origin_timeout: float = field(default=30.0, metadata=_by(_number(0.001)))
+    cache_client_head_timeout: float = field(default=15.0, metadata=_by(_number(0.001)))
+    cache_client_idle_timeout: float = field(default=75.0, metadata=_by(_number(0.001)))
+    cache_client_stall_timeout: float = field(default=60.0, metadata=_by(_number(0.001)))
+    cache_workers: int = field(default=2, metadata=_by(_number(1, whole=True)))
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Config:
@@ -118,7 +97,7 @@ class Config:  # pylint: disable=too-many-instance-attributes  # one per variabl
                 problems.append(f"{name}_FILE: cannot be read ({error.strerror}).")
                 continue
             if text:
-                _parse(each.name, text, values, problems, secret=not each.repr)
+                _parse(each, text, values, problems)
             elif each.default is MISSING:
                 problems.append(f"{name} is empty: set it, or run `make passwords`.")
         if problems:
@@ -131,10 +110,10 @@ def _given(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
     return Path(path).read_text("utf-8").rstrip("\r\n") if path else environ.get(name, "")
 
 
-def _parse(name: str, text: str, values: dict[str, object], problems: list[str], *, secret: bool) -> None:
-    parser = _PARSERS[name]
+def _parse(each: Field[object], text: str, values: dict[str, object], problems: list[str]) -> None:
+    parser = each.metadata["parser"]
     try:
-        values[name] = parser(text)
+        values[each.name] = parser(text)
     except ValueError:
-        shown = "its value" if secret else repr(text)
-        problems.append(f"{name.upper()}: {shown} is not {parser.__doc__}.")
+        shown = repr(text) if each.repr else "its value"
+        problems.append(f"{each.name.upper()}: {shown} is not {parser.__doc__}.")
