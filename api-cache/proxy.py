@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from httpcache.messages import Entry, Exchange, Policy, Request
     from keeping import Keeper
     from observability.counters import Counters
+    from origin.answer import Answer
     from origin.client import Content
     from origin.exchanges import Exchanges
     from replies import Reply
@@ -218,10 +219,9 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             place = outcome.reader()
             if place is not None:
                 return outcome, place, own
-        fetch = await self._fetch(request, question.view, None)
-        place = fetch.reader() if isinstance(fetch, Fetch) else None
-        if not isinstance(fetch, Fetch) or place is None:
-            raise OriginBroken("The origin answered 304 to a request without a condition.")
+        fetch = await self._fetch_whole(request, question.view)
+        place = fetch.reader()
+        assert place is not None  # noqa: S101  # nobody else knows of it
         return fetch, place, True
 
     async def _instead(self, question: Question, fetch: Fetch) -> Reply | None:
@@ -274,12 +274,25 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         self, request: Request, view: View, entry: Entry | None, flight: Flight | None = None
     ) -> Outcome:
         """Ask the origin: for an answer that all may share, for a validation, or just for this client."""
+        if entry is None or not reuse.may_validate(request, entry):
+            return await self._fetch_whole(request, view, flight)
         view = await self.levels.exact(view)
-        validated = entry if entry is not None and reuse.may_validate(request, entry) else None
-        exchange, answer = await self.exchanges.send(outgoing(request, validated, shared=flight is not None))
-        if exchange.response.status == 304 and validated is not None:
+        exchange, answer = await self.exchanges.send(outgoing(request, entry, shared=flight is not None))
+        if exchange.response.status == 304:
             answer.close()
-            return await self._validate(request, view, validated, exchange, flight)
+            return await self._validate(request, view, entry, exchange, flight)
+        return await self._fetched(request, view, exchange, answer, flight)
+
+    async def _fetch_whole(self, request: Request, view: View, flight: Flight | None = None) -> Fetch:
+        """Ask the origin without a condition of ours."""
+        view = await self.levels.exact(view)
+        exchange, answer = await self.exchanges.send(outgoing(request, shared=flight is not None))
+        return await self._fetched(request, view, exchange, answer, flight)
+
+    async def _fetched(
+        self, request: Request, view: View, exchange: Exchange, answer: Answer, flight: Flight | None
+    ) -> Fetch:
+        """The answer as it passes, stored where it may be."""
         exchange = replace(exchange, request=request)
         with answer.closed_on_failure():
             if request.method == "HEAD" and not await self.keeper.freshen_by_head(view, exchange):
@@ -295,7 +308,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     ) -> Outcome:
         """A 304: what it confirms is as good as new."""
         if not validation.confirms(exchange.response, entry):
-            return await self._fetch(request, view, None, flight)
+            return await self._fetch_whole(request, view, flight)
         return await self.keeper.freshen(view, entry, exchange)
 
     # ---- forward, invalidate
