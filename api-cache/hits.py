@@ -27,7 +27,8 @@ DECIDING = frozenset(
         b"if-unmodified-since", b"if-range", b"expect", b"upgrade", b"content-length", b"transfer-encoding",
     )
 )  # fmt: skip
-"""Request fields that httpcache's rules look at, beside those that Vary names."""
+"""Request fields that httpcache's rules look at, beside those that Vary names; and those by which more than a
+head may come, which the short path could not answer."""
 _PERSISTENCE = frozenset((b"close", b"keep-alive", b"Keep-Alive"))
 """Values of Connection that nominate no field."""
 _PER_ANSWER = frozenset(("age", "content-length"))

@@ -1,8 +1,8 @@
 """HTTP/1.1 for the clients: llhttp parses (httptools), libuv moves the bytes (uvloop).
 
-Measured against granian in benchmarks/api_cache.py, which is slower for hits, hands on only decoded paths,
-and ends a chunked answer in good order when its content breaks off; here such a connection is cut, so that
-nobody takes half an answer for a whole one.
+granian was measured, too (see README.md): it is slower for hits, hands on only decoded paths, and ends a
+chunked answer in good order when its content breaks off; here such a connection is cut, so that nobody takes
+half an answer for a whole one.
 
 - `application`  what is served, as the server sees it
 - `clients`      all connections of a process

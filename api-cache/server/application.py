@@ -19,11 +19,11 @@ Fields = dict[bytes, bytes]
 class Patience:
     """How many seconds a client may take."""
 
-    head: float = 15.0
+    head: float
     """For a request's head, from its first byte."""
-    idle: float = 75.0
+    idle: float
     """Between two requests."""
-    stall: float = 60.0
+    stall: float
     """Until the next part of its content comes, or until it takes the next part of its answer."""
 
 

@@ -138,17 +138,16 @@ class Memory:
         """To be called before reading a target from Redis; `put` then knows whether it has changed since."""
         return self._changes
 
-    def put(self, key: str, page: Page, begun: int) -> bool:
+    def put(self, key: str, page: Page, begun: int) -> None:
         """Keep what was read since `begin`, unless a change was told meanwhile."""
         if self._changed_at.get(key, self._floor) > begun or not self.max_bytes:
-            return False
+            return
         self.drop(key)
         page.size = _OVERHEAD_BYTES + sum(map(len, page.bodies.values()))
         self._pages[key] = page
         self._targets[page.target.encode("latin-1")] = page
         self.size += page.size
         self._shrink()
-        return True
 
     def add_body(self, key: str, page: Page, body_id: str, data: bytes) -> None:
         """Keep a body with its page, if the page is still the one in use."""

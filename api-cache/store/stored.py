@@ -59,10 +59,6 @@ class Stored:
         """Whether it is stored in codings of ours."""
         return "identity" not in self.bodies
 
-    @property
-    def size(self) -> int:
-        return sum(body.length for body in self.bodies.values())
-
 
 def target_hash(target: str) -> str:
     """The key of a target: the same in every process, replica and restart."""

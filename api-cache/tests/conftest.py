@@ -1,6 +1,5 @@
 import contextlib
 import itertools
-import os
 from pathlib import Path
 
 import pytest
@@ -65,13 +64,6 @@ def own_valkey(tmp_path):
     """A Redis to be broken."""
     with Valkey(tmp_path / "own", environ={"REDIS_PASSWORD": PASSWORD}) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch):
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
 
 
 def eventually(claim, timeout=5.0):
