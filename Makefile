@@ -90,7 +90,7 @@ lint-mypy: $(VENV)/checks.stamp
 	$(BIN)/mypy $(SUPPORT)
 
 lint-pylint: $(VENV)/checks.stamp
-	$(BIN)/python -m local.lint $(SERVICES) -- $(SUPPORT)
+	$(BIN)/python -m tests.lint $(SERVICES) -- $(SUPPORT)
 
 test: $(VENV)/dev.stamp ## every check and test that needs no Docker
 # The longest come first; what waits for checks.stamp comes last. Most tests wait for something, so two cores do three jobs.

@@ -42,6 +42,6 @@ def lint(folder: Path, arguments: list[str]) -> tuple[int, str]:
 
 if __name__ == "__main__":
     if "--" not in sys.argv:
-        sys.exit("usage: python -m local.lint SERVICE... -- FOLDER...")
+        sys.exit("usage: python -m tests.lint SERVICE... -- FOLDER...")
     divider = sys.argv.index("--")
     sys.exit(main(sys.argv[1:divider], sys.argv[divider + 1 :]))
