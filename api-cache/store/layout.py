@@ -87,8 +87,10 @@ that is none of ours has none."""
 PUT = f"""{_LET_GO}
 local generation = redis.call('GET', KEYS[2])
 if (generation or '') ~= ARGV[3] then return 0 end
-for i = 4, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 0 then return 0 end
+if ARGV[9] == '1' then
+  for i = 4, #KEYS do
+    if redis.call('EXISTS', KEYS[i]) == 0 then return 0 end
+  end
 end
 local bodies, variant, field, ttl = ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[7])
 for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -107,11 +109,11 @@ if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) en
 redis.call('DEL', KEYS[3])
 return 1
 """
-"""Puts an entry in place of its variant's former one, unless the target was invalidated or a body was lost.
+"""Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile.
 
 KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; what the names of the target's bodies begin
 with; the generation when the answer was asked for; the variant, the entry's field, the entry; its time to
-live in ms; how many variants there may be.
+live in ms; how many variants there may be; 1 if the bodies came just before, so that some may be missing.
 """
 
 # An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a number.)

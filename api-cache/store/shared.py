@@ -178,14 +178,14 @@ class Store:
 
         `blocks` are the last ones of its bodies, by their names.
         """
-        names = (
-            layout.body(key, stored.body_id, name) for name, body in stored.bodies.items() if body.length
-        )
+        codings = (coding for coding, body in stored.bodies.items() if body.length)
+        names = (layout.body(key, stored.body_id, coding) for coding in codings)
         keys = (layout.index(key), layout.generation(key), layout.uncacheable(key), *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
         seen = (_GRACE, layout.bodies(key), generation)
         appends = [command for name, data in (blocks or {}).items() for command in _appending(name, data)]
-        *_, kept = await self._try(*appends, _script(layout.PUT, keys, *seen, *entry, MAX_VARIANTS))
+        limits = (MAX_VARIANTS, int(bool(appends)))
+        *_, kept = await self._try(*appends, _script(layout.PUT, keys, *seen, *entry, *limits))
         return bool(kept)
 
     async def forget(self, key: str, stored: Stored) -> None:
