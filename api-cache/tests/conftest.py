@@ -1,8 +1,10 @@
 import contextlib
+import functools
 import itertools
 from pathlib import Path
 
 import pytest
+import redis
 from local.processes import wait_until
 from local.services import ApiCache
 from local.valkey import Valkey
@@ -46,6 +48,13 @@ def make_cache(origin, valkey, tmp_path):
         yield make
 
 
+@pytest.fixture(scope="module")
+def shared_cache(origin, valkey, tmp_path_factory):
+    """More caches, one for all tests of a file that want the same settings: they leave it as it is."""
+    with starting(tmp_path_factory.mktemp("shared"), valkey, origin) as make:
+        yield functools.cache(make)
+
+
 @contextlib.contextmanager
 def starting(folder, valkey, origin):
     """Starts caches, each with settings of its own and perhaps another Redis, and stops them at the end."""
@@ -64,6 +73,13 @@ def own_valkey(tmp_path):
     """A Redis to be broken."""
     with Valkey(tmp_path / "own", environ={"REDIS_PASSWORD": PASSWORD}) as server:
         yield server
+
+
+@pytest.fixture
+def client(valkey):
+    """Of Redis."""
+    with redis.Redis(valkey.host, valkey.port, password=PASSWORD) as connection:
+        yield connection
 
 
 def eventually(claim, timeout=5.0):

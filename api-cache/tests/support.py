@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.processes import wait_until
 
 _numbers = itertools.count(1)
 
@@ -206,3 +210,48 @@ def raw(port: int, data: bytes, *, until: bytes | None = None, timeout: float = 
                 if until is not None and until in found:
                     break
     return found
+
+
+def metrics(cache) -> dict[str, float]:
+    """What /metrics says, by the name with its labels."""
+    lines = ask(cache.port, "/metrics").body.decode().splitlines()
+    named = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in named}
+
+
+def waiting(cache) -> int:
+    """How many requests wait for another one's answer."""
+    return int(metrics(cache)["api_cache_waiters"])
+
+
+def all_wait(cache, number: int) -> bool:
+    """Wait until so many ask for one thing: one in each worker, and the others for that one's answer."""
+    expected = number - len(workers(cache))
+    return wait_until(lambda: waiting(cache) >= expected, timeout=10)
+
+
+def together(cache, path: str, number: int) -> dict[str, Answer]:
+    """What each of so many clients gets who ask at once, by the name that it gives in `Who`."""
+    found = {}
+
+    def one(who: str) -> None:
+        found[who] = ask(cache.port, path, ("Who", who), timeout=30)
+
+    threads = [threading.Thread(target=one, args=(f"client-{who}",)) for who in range(number)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+    assert len(found) == number
+    return found
+
+
+def workers(cache) -> list[int]:
+    """The process ids of its workers."""
+    pid = cache.process.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def resident(pid: int) -> int:
+    """The bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

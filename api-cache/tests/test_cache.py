@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import threading
-import time
 
 import pytest
 import redis
@@ -14,17 +13,10 @@ from backports import zstd
 from local.processes import wait_until
 
 from tests.conftest import PASSWORD
-from tests.support import answer, ask, fresh_path
+from tests.support import answer, ask, fresh_path, metrics
 
 TEXT = b'{"station": "aq_salvia", "no2": 41.5}\n' * 100
 CHUNKED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def metrics(cache):
-    lines = get(cache, "/metrics").body.decode().splitlines()
-    return {
-        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[0] != "#"
-    }
 
 
 def get(cache, target, *lines, **more):
@@ -77,9 +69,7 @@ def test_an_origin_without_a_word_gets_cache_ttl(make_cache, origin):
     origin.on(path, answer(b"x"))
     assert get(cache, path)["Cache-Status"] == "api-cache; fwd=miss; stored"
     assert get(cache, path)["Cache-Status"] == "api-cache; hit; ttl=1"
-    deadline = time.monotonic() + 5
-    while get(cache, path).cache == "hit":
-        assert time.monotonic() < deadline
+    assert wait_until(lambda: get(cache, path).cache != "hit", timeout=5)
     assert len(origin.asked(path)) == 2
 
 
@@ -181,8 +171,8 @@ def test_chunked_content_is_passed_on(cache, origin):
     assert get(cache, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).body == b"abcde"
 
 
-def test_content_beyond_the_limit_is_413(make_cache, origin):
-    cache = make_cache(CACHE_MAX_REQUEST_BYTES="1000")
+def test_content_beyond_the_limit_is_413(shared_cache, origin):
+    cache = shared_cache(CACHE_MAX_REQUEST_BYTES="1000")
     path = fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.body)))
     assert get(cache, path, method="POST", body=b"x" * 1000).status == 200
@@ -298,7 +288,7 @@ def test_a_truncated_answer_never_ends_well_and_is_never_stored(cache, origin, c
 
     origin.on(path, script)
     for _ in range(2):
-        with pytest.raises((OSError, Exception), match=r"IncompleteRead|reset|Incomplete"):
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             get(cache, path)
     origin.on(path, answer(b"whole", "Cache-Control: max-age=60"))
     assert get(cache, path).cache == "fwd=miss; stored"
@@ -337,9 +327,7 @@ def test_only_one_of_many_asks_the_origin(cache, origin):
     clients = [threading.Thread(target=lambda: found.append(get(cache, path))) for _ in range(50)]
     for client in clients:
         client.start()
-    deadline = time.monotonic() + 5
-    while not origin.asked(path) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert wait_until(lambda: origin.asked(path), timeout=5)
     release.set()
     for client in clients:
         client.join(20)
@@ -377,9 +365,7 @@ def test_stale_serves_while_it_is_revalidated_in_the_background(cache, origin):
     origin.on(path, lambda wire, _: wire.send(answer(next(versions), header)))
     assert get(cache, path).body == b"one"
     assert get(cache, path).body == b"one"
-    deadline = time.monotonic() + 5
-    while get(cache, path).body == b"one":
-        assert time.monotonic() < deadline
+    assert wait_until(lambda: get(cache, path).body == b"two", timeout=5)
 
 
 def test_our_own_endpoints_are_never_forwarded(cache, origin):
@@ -401,9 +387,7 @@ def test_a_request_leaves_one_log_line(cache, origin, log):
     def lines():
         return [line for line in log.read_text().splitlines() if f"{path}?" in line]
 
-    deadline = time.monotonic() + 5
-    while not lines():
-        assert time.monotonic() < deadline
+    assert wait_until(lines, timeout=5)
     (line,) = lines()
     fields = json.loads(line)
     assert fields.pop("duration") >= 0
@@ -416,8 +400,8 @@ def test_a_request_leaves_one_log_line(cache, origin, log):
     assert origin.asked(f"{path}?a=%22")[0].values("X-Request-ID") == ["mine"]
 
 
-def test_a_client_that_sends_too_much_is_no_error_of_the_origin(make_cache, origin):
-    cache = make_cache(CACHE_MAX_REQUEST_BYTES="1000")
+def test_a_client_that_sends_too_much_is_no_error_of_the_origin(shared_cache, origin):
+    cache = shared_cache(CACHE_MAX_REQUEST_BYTES="1000")
     path = fresh_path()
     origin.on(path, answer(b"x"))
     chunked = b"2000\r\n" + bytes(0x2000) + b"\r\n0\r\n\r\n"
@@ -461,56 +445,6 @@ def test_metrics_count_all_workers(make_cache, origin):
     assert counted['http_request_duration_seconds_count{cache="hit"}'] == 29
     assert counted["api_cache_workers"] == 3
     assert counted["api_cache_hit_ratio"] == pytest.approx(29 / 30)
-
-
-def test_an_answer_to_post_with_its_own_location_serves_later_gets(cache, origin):
-    path = fresh_path()
-    lines = ("Cache-Control: max-age=60", f"Content-Location: {path}")
-    origin.on(path, lambda wire, got: wire.send(answer(got.method.encode(), *lines)))
-    assert get(cache, path).body == b"GET"
-    assert get(cache, path, method="POST", body=b"x").body == b"POST"
-    assert wait_until(lambda: get(cache, path).body == b"POST", timeout=1)
-    assert get(cache, path).cache == "hit"
-
-
-def test_an_answer_to_head_freshens_the_entry_or_drops_it(cache, origin):
-    path = fresh_path()
-    state = {"length": 5, "tag": '"1"'}
-
-    def script(wire, got):
-        lines = (
-            f"ETag: {state['tag']}\r\nCache-Control: max-age=60\r\nContent-Length: {state['length']}\r\n\r\n"
-        )
-        wire.send(
-            b"HTTP/1.1 200 X\r\n" + lines.encode() + (b"" if got.method == "HEAD" else b"x" * state["length"])
-        )
-
-    origin.on(path, script)
-    get(cache, path)
-    assert get(cache, path, ("Cache-Control", "no-cache"), method="HEAD").status == 200
-    assert get(cache, path).cache == "hit"
-    state["length"], state["tag"] = 7, '"2"'
-    assert get(cache, path, ("Cache-Control", "no-cache"), method="HEAD")["Content-Length"] == "7"
-    assert wait_until(lambda: get(cache, path).body == b"x" * 7, timeout=1)
-
-
-def test_trailers_are_dropped(cache, origin):
-    path = fresh_path()
-    origin.on(
-        path, b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n1\r\nx\r\n0\r\nT: v\r\n\r\n"
-    )
-    for _ in range(2):
-        found = get(cache, path)
-        assert (found.body, found["T"], found["Trailer"]) == (b"x", None, None)
-
-
-def test_only_if_cached_never_reaches_the_origin(cache, origin):
-    path = fresh_path()
-    origin.on(path, answer(b"x"))
-    assert get(cache, path, ("Cache-Control", "only-if-cached")).status == 504
-    assert not origin.asked(path)
-    get(cache, path)
-    assert get(cache, path, ("Cache-Control", "only-if-cached")).cache == "hit"
 
 
 def test_variants_are_kept_side_by_side(cache, origin):

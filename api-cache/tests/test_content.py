@@ -7,9 +7,7 @@ import threading
 import time
 
 import pytest
-from local.services import ApiCache
 
-from tests.conftest import settings
 from tests.support import answer, ask, fresh_path, raw
 
 MEGABYTE = 1_000_000
@@ -19,6 +17,8 @@ class Echo:
     """An origin that answers before it reads, and sends back what it gets."""
 
     def __init__(self):
+        self.has_lost_one = threading.Event()
+        """Set when a request broke off."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -36,22 +36,27 @@ class Echo:
             while left and (data := stream.read1(min(left, 65536))):
                 sock.sendall(data)
                 left -= len(data)
+        if left:
+            self.has_lost_one.set()
 
     def close(self):
         self._socket.close()
 
 
+@pytest.fixture(scope="module")
+def echo():
+    with contextlib.closing(Echo()) as origin:
+        yield origin
+
+
 @pytest.fixture
-def echo(valkey, tmp_path):
-    with (
-        contextlib.closing(Echo()) as origin,
-        ApiCache(settings(valkey, origin), output=tmp_path / "log") as it,
-    ):
-        yield it
+def echoed(shared_cache, echo):
+    """A cache in front of it."""
+    return shared_cache(BACKEND_PORT=str(echo.port))
 
 
-def test_an_origin_may_answer_while_it_reads(echo):
-    with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as sock:
+def test_an_origin_may_answer_while_it_reads(echoed):
+    with socket.create_connection(("127.0.0.1", echoed.port), timeout=10) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n")
         sock.sendall(b"Content-Length: %d\r\n\r\n" % MEGABYTE)
         found = sock.recv(65536)  # before it has any of the content
@@ -61,16 +66,18 @@ def test_an_origin_may_answer_while_it_reads(echo):
     assert found.partition(b"\r\n\r\n")[2] == b"x" * MEGABYTE
 
 
-def test_a_client_that_leaves_amid_its_content_ends_the_answer_that_has_begun(echo):
-    with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as sock:
+def test_a_client_that_leaves_amid_its_content_ends_the_answer_that_has_begun(echoed, echo):
+    with socket.create_connection(("127.0.0.1", echoed.port), timeout=10) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % MEGABYTE)
         assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
         sock.sendall(b"x" * 1000)
-    assert ask(echo.port, "/healthz").status == 200
+        assert not echo.has_lost_one.is_set()
+    assert echo.has_lost_one.wait(5)
+    assert ask(echoed.port, "/healthz").status == 200
 
 
-def test_content_may_take_longer_than_the_origin_may_be_silent(make_cache, origin):
-    cache = make_cache(CACHE_ORIGIN_TIMEOUT="0.5")
+def test_content_may_take_longer_than_the_origin_may_be_silent(shared_cache, origin):
+    cache = shared_cache(CACHE_ORIGIN_TIMEOUT="0.5")
     path = fresh_path()
     origin.on(path, answer(b"done"))
     with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
@@ -82,8 +89,8 @@ def test_content_may_take_longer_than_the_origin_may_be_silent(make_cache, origi
     assert origin.asked(path)[0].body == b"x" * 15
 
 
-def test_an_origin_that_is_silent_after_the_content_is_a_504(make_cache, origin):
-    cache = make_cache(CACHE_ORIGIN_TIMEOUT="0.5")
+def test_an_origin_that_is_silent_after_the_content_is_a_504(shared_cache, origin):
+    cache = shared_cache(CACHE_ORIGIN_TIMEOUT="0.5")
     path = fresh_path()
     released = threading.Event()
     origin.on(path, lambda *_: released.wait(10))
@@ -139,8 +146,8 @@ def test_rfc9110_10_1_1_an_old_client_is_not_told_to_continue(cache, origin):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_content_that_drips_is_not_waited_for(make_cache, origin, chunked):
-    cache = make_cache(CACHE_CLIENT_STALL_TIMEOUT="0.5", CACHE_WORKERS="1")
+def test_content_that_drips_is_not_waited_for(shared_cache, origin, chunked):
+    cache = shared_cache(CACHE_CLIENT_STALL_TIMEOUT="0.5", CACHE_WORKERS="1")
     path = fresh_path()
     origin.on(path, answer(b"done"))
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1000"

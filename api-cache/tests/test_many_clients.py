@@ -1,20 +1,15 @@
 """Many clients at a time, most of them slow."""
 
 import contextlib
-import re
 import resource
 import socket
-import time
-from pathlib import Path
 
 import redis
 from local.processes import wait_until
 from local.services import ApiCache
 
 from tests.conftest import PASSWORD, settings
-from tests.support import answer, ask, fresh_path, raw
-from tests.test_sharing import together
-from tests.test_slow_clients import resident
+from tests.support import all_wait, answer, ask, fresh_path, metrics, raw, resident, together, workers
 
 MEGABYTE = 2**20
 
@@ -53,7 +48,7 @@ def test_more_clients_than_files_are_usual(valkey, origin, tmp_path):
 def test_many_slow_clients_share_the_memory_of_one(make_cache, origin):
     """Of what is held in memory, and of what is streamed from Redis."""
     cache = make_cache(CACHE_WORKERS="1")
-    (worker,) = Path(f"/proc/{cache.process.pid}/task/{cache.process.pid}/children").read_text().split()
+    (worker,) = workers(cache)
     for size in (4 * MEGABYTE, 40 * MEGABYTE):
         path = fresh_path()
         origin.on(path, answer(bytes(size), "Cache-Control: max-age=60", "Content-Type: image/png"))
@@ -82,23 +77,19 @@ def test_metrics_count_redis_once_and_those_who_shared(make_cache, own_valkey, o
     path = fresh_path()
 
     def script(wire, _):
-        time.sleep(0.5)  # so that all come to wait
+        assert all_wait(cache, 20)
         wire.send(answer(b"x", "Cache-Control: max-age=60"))
 
     origin.on(path, script)
     shared = sum("collapsed" in each.cache for each in together(cache, path, 20).values())
     assert shared > 0
 
-    def metric(name):
-        lines = ask(cache.port, "/metrics").body.decode()
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", lines, re.MULTILINE)[1])
-
-    assert metric("api_cache_collapsed_requests_total") == shared
+    assert metrics(cache)["api_cache_collapsed_requests_total"] == shared
     with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as connection:
 
         def counts_it_once():
-            return metric('api_cache_level_entries{level="redis"}') == connection.dbsize()
+            return metrics(cache)['api_cache_level_entries{level="redis"}'] == connection.dbsize()
 
         assert wait_until(counts_it_once, timeout=8)
         used = connection.info("memory")["used_memory"]
-    assert 0.5 * used < metric('api_cache_level_bytes{level="redis"}') < 1.5 * used
+    assert 0.5 * used < metrics(cache)['api_cache_level_bytes{level="redis"}'] < 1.5 * used

@@ -16,19 +16,27 @@ from local.processes import free_port, wait_until
 from httpcache.messages import Headers, Request
 from origin.client import Origin as HttpOrigin
 from origin.pool import Pool
-from tests.support import Origin, answer, ask, fresh_path
+from tests.support import Origin, answer, ask, fresh_path, waiting
+
+IMPATIENT = {"CACHE_ORIGIN_TIMEOUT": "1", "CACHE_CONNECT_TIMEOUT": "1"}
 
 
 @pytest.fixture
+def impatient(shared_cache):
+    """A cache whose origin answers, though not always well."""
+    return shared_cache(**IMPATIENT)
+
+
+@pytest.fixture(scope="module")
 def own_origin():
+    """It may be stopped, and is to be started again."""
     return Origin()
 
 
 @pytest.fixture
-def fragile(make_cache, own_origin):
-    """A cache whose origin is to be broken."""
-    more = {"BACKEND_PORT": str(own_origin.port), "CACHE_ORIGIN_TIMEOUT": "1", "CACHE_CONNECT_TIMEOUT": "1"}
-    return make_cache(**more)
+def fragile(shared_cache, own_origin):
+    """A cache whose origin may be gone."""
+    return shared_cache(BACKEND_PORT=str(own_origin.port), **IMPATIENT)
 
 
 STALE = "Cache-Control: max-age=0"
@@ -72,46 +80,47 @@ def test_stale_does_not_serve_where_the_origin_forbade_it(fragile, own_origin, d
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_stale_serves_in_place_of_an_error(fragile, own_origin, status):
+def test_stale_serves_in_place_of_an_error(impatient, origin, status):
     path = fresh_path()
-    own_origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
-    stored(fragile, path)
-    own_origin.on(path, answer(b"error", status=status))
-    found = ask(fragile.port, path)
+    origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(impatient, path)
+    origin.on(path, answer(b"error", status=status))
+    found = ask(impatient.port, path)
     assert (found.status, found.body) == (200, b"old")
     assert found.cache == f"fwd=stale; fwd-status={status}; detail=stale-if-error"
 
 
-def test_what_stands_in_for_an_error_says_that_the_client_wanted_to_ask(fragile, own_origin):
+def test_what_stands_in_for_an_error_says_that_the_client_wanted_to_ask(impatient, origin):
     path = fresh_path()
-    own_origin.on(path, answer(b"fresh", "Cache-Control: max-age=60", 'ETag: "1"'))
-    stored(fragile, path)
-    own_origin.on(path, answer(b"error", status=503))
-    found = ask(fragile.port, path, ("Cache-Control", "max-age=0"))
+    origin.on(path, answer(b"fresh", "Cache-Control: max-age=60", 'ETag: "1"'))
+    stored(impatient, path)
+    origin.on(path, answer(b"error", status=503))
+    found = ask(impatient.port, path, ("Cache-Control", "max-age=0"))
     assert (found.status, found.body) == (200, b"fresh")
     assert found.cache == "fwd=request; fwd-status=503; detail=stale-if-error"
 
 
-def test_a_silent_origin_is_a_504_in_time_and_stale_serves_at_once_after_it(fragile, own_origin):
+def test_a_silent_origin_is_a_504_in_time_and_stale_serves_at_once_after_it(make_cache, origin):
+    cache = make_cache(**IMPATIENT)
     path, other = fresh_path(), fresh_path()
-    own_origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
-    stored(fragile, path)
+    origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(cache, path)
     never = threading.Event()
     silence = lambda *_: never.wait(20) and False  # noqa: E731
-    own_origin.on(path, silence)
-    own_origin.on(other, silence)
+    origin.on(path, silence)
+    origin.on(other, silence)
     begun = time.monotonic()
-    assert ask(fragile.port, other).status == 504
-    assert ask(fragile.port, path).body == b"old"
+    assert ask(cache.port, other).status == 504
+    assert ask(cache.port, path).body == b"old"
     assert time.monotonic() - begun < 6
     begun = time.monotonic()
     for _ in range(10):
-        assert ask(fragile.port, path).body == b"old"
+        assert ask(cache.port, path).body == b"old"
     assert time.monotonic() - begun < 6  # once in each worker at most
     never.set()
 
 
-def test_a_pause_within_the_content_ends_it_in_time(fragile, own_origin):
+def test_a_pause_within_the_content_ends_it_in_time(impatient, origin):
     path = fresh_path()
     never = threading.Event()
 
@@ -119,10 +128,10 @@ def test_a_pause_within_the_content_ends_it_in_time(fragile, own_origin):
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         never.wait(20)
 
-    own_origin.on(path, script)
+    origin.on(path, script)
     begun = time.monotonic()
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        ask(fragile.port, path)
+        ask(impatient.port, path)
     assert time.monotonic() - begun < 5
     never.set()
 
@@ -144,9 +153,9 @@ def test_a_replica_that_hangs_up_on_a_new_connection_is_asked_again(cache, origi
     assert (ask(cache.port, path).body, len(origin.asked(path))) == (b"x", 2)
 
 
-def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(make_cache, origin):
+def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(shared_cache, origin):
     """However many connections are idle: one of them fails, then new ones are tried."""
-    cache = make_cache(CACHE_WORKERS="1")
+    cache = shared_cache(CACHE_WORKERS="1")
     path, busy = fresh_path(), fresh_path()
     together = threading.Barrier(12)
     origin.on(busy, lambda wire, _: together.wait(10) is not None and wire.send(answer(b"x")) is None)
@@ -190,8 +199,8 @@ def test_a_dead_replica_takes_only_its_share_of_the_time(origin):
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-def test_an_answer_without_content_gives_its_connection_back(make_cache, origin, method, status):
-    cache = make_cache(CACHE_WORKERS="1")
+def test_an_answer_without_content_gives_its_connection_back(shared_cache, origin, method, status):
+    cache = shared_cache(CACHE_WORKERS="1")
     path = fresh_path()
     head = f"HTTP/1.1 {status} X\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n".encode()
     origin.on(path, head)
@@ -234,18 +243,12 @@ def test_500_clients_of_2_replicas_with_2_workers_make_one_request(make_cache, o
     clients = [threading.Thread(target=client, args=(number,)) for number in range(500)]
     for each in clients:
         each.start()
-    waiting = lambda: sum(_gauge(each, "api_cache_waiters") for each in replicas)  # noqa: E731
-    assert wait_until(lambda: origin.asked(path) and waiting() > 400, timeout=15)
+    assert wait_until(lambda: origin.asked(path) and sum(map(waiting, replicas)) > 400, timeout=15)
     release.set()
     for each in clients:
         each.join(30)
     assert found == [(200, b"one for all\n" * 500)] * 500
     assert len(origin.asked(path)) == 1
-
-
-def _gauge(cache, name):
-    lines = ask(cache.port, "/metrics").body.decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
 def test_a_slow_leader_does_not_hold_the_others_for_ever(make_cache, origin):
@@ -269,8 +272,8 @@ def test_a_slow_leader_does_not_hold_the_others_for_ever(make_cache, origin):
     leader.join()
 
 
-def test_a_killed_leader_does_not_take_the_others_with_it(make_cache, origin):
-    dying, other = make_cache(), make_cache()
+def test_a_killed_leader_does_not_take_the_others_with_it(make_cache, cache, origin):
+    dying = make_cache()
     path = fresh_path()
     never = threading.Event()
 
@@ -286,7 +289,7 @@ def test_a_killed_leader_does_not_take_the_others_with_it(make_cache, origin):
     assert wait_until(lambda: origin.asked(path), timeout=5)
     dying.process.kill()
     begun = time.monotonic()
-    assert ask(other.port, path).body == b"x"
+    assert ask(cache.port, path).body == b"x"
     assert time.monotonic() - begun < 5
     never.set()
     leader.join()
@@ -319,23 +322,23 @@ def test_a_cache_may_be_in_front_of_another_one(make_cache, cache, origin):
     assert re.fullmatch(rf"{cdn[1]}(, api-cache-[0-9a-f]{{16}}){{2}}", loops)
 
 
-def test_one_broken_resource_does_not_make_others_stale(fragile, own_origin):
+def test_one_broken_resource_does_not_make_others_stale(impatient, origin):
     path, broken = fresh_path(), fresh_path()
     versions = itertools.count()
-    own_origin.on(path, lambda wire, _: wire.send(answer(b"%d" % next(versions), STALE, 'ETag: "1"')))
-    own_origin.on(broken, lambda wire, _: wire.send(b"nonsense\r\n\r\n"))
+    origin.on(path, lambda wire, _: wire.send(answer(b"%d" % next(versions), STALE, 'ETag: "1"')))
+    origin.on(broken, lambda wire, _: wire.send(b"nonsense\r\n\r\n"))
     for version in range(4):
-        assert ask(fragile.port, broken).status == 502
-        assert ask(fragile.port, path).body == b"%d" % version
+        assert ask(impatient.port, broken).status == 502
+        assert ask(impatient.port, path).body == b"%d" % version
 
 
-def test_stale_serves_when_the_content_breaks_off_before_it_begins(fragile, own_origin):
+def test_stale_serves_when_the_content_breaks_off_before_it_begins(impatient, origin):
     path = fresh_path()
-    own_origin.on(path, answer(b"old", "Cache-Control: max-age=0", 'ETag: "1"'))
-    ask(fragile.port, path)
-    own_origin.on(
+    origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(impatient, path)
+    origin.on(
         path, b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello"
     )
-    found = ask(fragile.port, path)
+    found = ask(impatient.port, path)
     assert (found.status, found.body) == (200, b"old")
     assert found.cache == "fwd=stale; detail=stale-if-error"

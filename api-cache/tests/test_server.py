@@ -16,7 +16,7 @@ import pytest
 from local.processes import free_port, wait_until
 
 from tests.conftest import settings
-from tests.support import answer, ask, fresh_path, raw
+from tests.support import answer, ask, fresh_path, metrics, raw, resident, workers
 
 POST = b"POST {} HTTP/1.1\r\nHost: h\r\n"
 REFUSED = {
@@ -113,9 +113,9 @@ def test_pipelined_requests_are_answered_in_order(cache, origin):
     assert [part[:4] for part in found.split(b"\r\n\r\n")[1:]] == [b"slow", b"slow", b"fast", b"slow"]
 
 
-def test_a_method_in_two_pieces_is_not_taken_for_the_last_of_them(make_cache, origin):
+def test_a_method_in_two_pieces_is_not_taken_for_the_last_of_them(shared_cache, origin):
     """Though the last one is to the byte a request that was a plain hit before."""
-    cache = make_cache(CACHE_WORKERS="1")
+    cache = shared_cache(CACHE_WORKERS="1")
     path, other = fresh_path(), fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.method.encode(), "Cache-Control: max-age=60")))
     request = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
@@ -222,8 +222,8 @@ def test_a_slow_client_slows_neither_the_storing_nor_others(cache, origin):
     assert len(origin.asked(path)) == 1
 
 
-def test_a_slow_miss_holds_up_no_hit(make_cache, origin):
-    cache = make_cache(CACHE_WORKERS="1")
+def test_a_slow_miss_holds_up_no_hit(shared_cache, origin):
+    cache = shared_cache(CACHE_WORKERS="1")
     hit = fresh_path()
     origin.on(hit, answer(b"x"))
     ask(cache.port, hit)
@@ -325,6 +325,7 @@ def test_an_answer_whose_client_leaves_before_its_head_is_given_up(own_valkey, m
 
 def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
     cache = make_cache(CACHE_WORKERS="1")
+    (worker,) = workers(cache)
     path = fresh_path()
     size = 2 * 2**30
     block = os.urandom(2**20)
@@ -343,22 +344,10 @@ def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
     while count := response.readinto(buffer):
         got += count
         if got % 2**27 < count:
-            peak = max(peak, _rss(cache.process.pid))
+            peak = max(peak, resident(worker))
     connection.close()
     assert got == size
     assert peak < 250 * 2**20
-
-
-def _rss(parent):
-    """The resident bytes of the largest of the workers."""
-    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
-    return max(pages) * os.sysconf("SC_PAGESIZE")
-
-
-def _workers(cache):
-    pid = cache.process.pid
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_killed_worker_is_replaced_and_its_counts_stay(make_cache, origin):
@@ -368,18 +357,16 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(make_cache, origin):
     for _ in range(10):
         ask(cache.port, path)
     assert wait_until(lambda: _hits(cache) == 9, timeout=5)
-    before = _workers(cache)
+    before = workers(cache)
     os.kill(before[0], signal.SIGKILL)
-    assert wait_until(lambda: len(_workers(cache)) == 2 and before[0] not in _workers(cache), timeout=10)
+    assert wait_until(lambda: len(workers(cache)) == 2 and before[0] not in workers(cache), timeout=10)
     for _ in range(10):
         assert ask(cache.port, path).body == b"x"
     assert wait_until(lambda: _hits(cache) == 19, timeout=5)
 
 
 def _hits(cache):
-    lines = ask(cache.port, "/metrics").body.decode().splitlines()
-    name = 'http_requests_total{cache="hit",method="GET",status="200"} '
-    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+    return metrics(cache).get('http_requests_total{cache="hit",method="GET",status="200"}', 0)
 
 
 def test_sigterm_finishes_what_was_begun(make_cache, origin):
