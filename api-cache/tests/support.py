@@ -66,6 +66,8 @@ class Origin:
 
     def __init__(self) -> None:
         self.received: list[Received] = []
+        self.begun: list[str] = []
+        """The targets of those whose content may still be on its way, too."""
         self._scripts: dict[str, Script] = {}
         self._lock = threading.Lock()
         self._connections = 0
@@ -112,7 +114,7 @@ class Origin:
     def _serve(self, sock: socket.socket, number: int) -> None:
         try:
             with sock, sock.makefile("rb") as stream, contextlib.suppress(OSError, ValueError):
-                for received in _requests(stream, number):
+                for received in _requests(stream, number, self.begun):
                     with self._lock:
                         self.received.append(received)
                     script = self._scripts.get(received.target.partition("?")[0])
@@ -126,13 +128,14 @@ class Origin:
                 self._open.discard(sock)
 
 
-def _requests(stream, number: int) -> Iterator[Received]:
+def _requests(stream, number: int, begun: list[str]) -> Iterator[Received]:
     while line := stream.readline():
         method, target, _ = line.decode("latin-1").split(" ", 2)
         headers = []
         while (line := stream.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode("latin-1").rstrip("\r\n").partition(": ")
             headers.append((name, value))
+        begun.append(target)
         fields = {name.lower(): value for name, value in headers}
         body = b""
         if "content-length" in fields:
