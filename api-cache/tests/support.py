@@ -228,9 +228,18 @@ def waiting(cache) -> int:
 
 
 def all_wait(cache, number: int) -> bool:
-    """Wait until so many ask for one thing: one in each worker, and the others for that one's answer."""
-    expected = number - len(workers(cache))
-    return wait_until(lambda: waiting(cache) >= expected, timeout=10)
+    """Wait until so many ask for one thing: one in each worker, and the others for that one's answer.
+
+    They do so at ten looks one after the other: by then one worker has seen that the other asks already.
+    """
+    expected, looks = number - len(workers(cache)), 0
+
+    def again() -> bool:
+        nonlocal looks
+        looks = looks + 1 if waiting(cache) >= expected else 0
+        return looks == 10
+
+    return wait_until(again, timeout=10)
 
 
 def together(cache, path: str, number: int) -> dict[str, Answer]:

@@ -6,7 +6,7 @@ import threading
 import pytest
 from local.processes import wait_until
 
-from tests.support import answer, ask, fresh_path, raw
+from tests.support import answer, ask, fresh_path, raw, waiting
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"
 GOT_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>; rel=preload\r\nVia: 1.1 api-cache\r\n\r\n"
@@ -100,7 +100,7 @@ def test_who_shares_the_answer_gets_the_answer_alone(make_cache, origin):
         first.sendall(request(path))
         assert wait_until(lambda: origin.asked(path), timeout=5)
         second.sendall(request(path))
-        assert wait_until(lambda: b"api_cache_waiters 1.0" in ask(cache.port, "/metrics").body, timeout=5)
+        assert wait_until(lambda: waiting(cache) == 1, timeout=5)
         joined.set()
         both = [b"".join(iter(lambda sock=sock: sock.recv(65536), b"")) for sock in (first, second)]
     assert [heads(each) for each in both] == [

@@ -425,19 +425,14 @@ def test_sigterm_lets_a_request_come_to_its_end(make_cache, origin):
     origin.on(path, lambda wire, got: wire.send(answer(got.body)))
     with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
         sock.sendall(b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf" % path.encode())
-        assert wait_until(lambda: _connections(cache) == 2, timeout=5)  # this one, and the one that asks
+        are_two = lambda: metrics(cache)["api_cache_client_connections"] == 2  # noqa: E731  # with who asks
+        assert wait_until(are_two, timeout=5)
         cache.process.signal(signal.SIGTERM)
         assert wait_until(lambda: not _accepts(cache.port), timeout=5)
         time.sleep(0.3)  # longer than idle connections are left open
         sock.sendall(b"more")
         assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"\r\n\r\nhalfmore")
     assert wait_until(lambda: not cache.process.running, timeout=5)
-
-
-def _connections(cache):
-    lines = ask(cache.port, "/metrics").body.decode().splitlines()
-    name = "api_cache_client_connections "
-    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
 def test_sigterm_waits_until_slow_clients_have_their_answers(make_cache, origin):
