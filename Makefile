@@ -20,11 +20,15 @@ $(VENV)/bin/python:
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile
 INSTALL = $(BIN)/python $(PIP_INSTALL)
 
-$(VENV)/run.stamp: local/requirements.txt | $(VENV)/bin/python
+$(VENV)/pip.stamp: requirements-pip.txt | $(VENV)/bin/python
 	$(INSTALL) -r $<
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/run.stamp: local/requirements.txt $(VENV)/pip.stamp
+	$(INSTALL) -r $<
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/pip.stamp
 	$(INSTALL) -r $<
 	@touch $@ $(VENV)/run.stamp
 
@@ -65,7 +69,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: $(VENV)/checks.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
-	for name in requirements-checks requirements-schemathesis local/requirements $(SERVICES:%=%/requirements); do \
+	for name in requirements-pip requirements-checks requirements-schemathesis local/requirements \
+	  $(SERVICES:%=%/requirements); do \
 	  $(LOCK) --constraints requirements-dev.txt $$name.in -o $$name.txt || exit; done
 
 # ---- checks ----------------------------------------------------------------------------------------------------
