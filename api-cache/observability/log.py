@@ -48,7 +48,10 @@ class Log:
         milliseconds = int((now - second) * 1000)
         line = f'{self._stamp}{milliseconds:03}Z", "level": "{level}", "service": "{SERVICE}", {rest}}}\n'
         self._taken_bytes += len(line)
+        is_first = not self._waiting
         self._waiting.append(line)
+        if is_first:
+            self._wake.set()
 
     def message(self, level: str, message: str, **more: str) -> None:
         self.line(level, json.dumps({"message": message, **more})[1:-1])
@@ -61,7 +64,11 @@ class Log:
 
     def _run(self) -> None:
         while not self._ended:
-            self._wake.wait(_SECONDS_BETWEEN_WRITES)
+            if not self._waiting:
+                self._wake.wait()
+                self._wake.clear()
+            if not self._ended:
+                time.sleep(_SECONDS_BETWEEN_WRITES)
             self._flush()
         self._flush()
 

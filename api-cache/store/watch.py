@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 0.09
 """For how long a PING's answer vouches."""
-_PING_SECONDS = 0.02
+_PING_SECONDS = 0.04
 _SILENCE_SECONDS = 1.0
 
 
