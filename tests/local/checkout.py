@@ -14,7 +14,8 @@ from typing import Self
 from local.processes import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Makefile", "environment.env", "local", "postgres", "backup", "api-rest", "api-cache")
+FILES = ("Makefile", "requirements-pip.txt", "environment.env")
+PARTS = (*FILES, "local", "postgres", "backup", "api-rest", "api-cache")
 SECONDS_TO_START = 40
 SECONDS_TO_STOP = 20
 
