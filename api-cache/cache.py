@@ -82,7 +82,8 @@ class Cache:  # pylint: disable=too-many-instance-attributes
             return self.refuse(508, _LOOP)
         reply = await self.proxy.respond(request, content)
         if reply.page is not None and fields is not None and request.method == "GET":
-            self.hits.remember(fields, reply)
+            # Once this client has it.
+            asyncio.get_running_loop().call_soon(self.hits.remember, fields, reply)
         return reply
 
     def refuse(self, status: int, detail: str) -> Reply:
