@@ -193,7 +193,7 @@ class Recorder:
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream, contextlib.suppress(OSError):
             try:
-                for received in support._requests(stream, 0):
+                for received in support._requests(stream, 0, []):
                     self._judge(received)
                     connection.sendall(_answer(received))
             except ValueError as error:
