@@ -108,9 +108,8 @@ class Levels:
     ) -> bytes | Parts | None:
         """The content in the chosen coding, of so many bytes, or a part of it; None when it is gone."""
         first, end = (0, length) if part is None else (part.first, part.last + 1)
-        source = chosen if chosen in stored.bodies else coding.CODINGS[0]
         with contextlib.suppress(StoreUnavailable):
-            if max(length, stored.bodies[source].length) > self._memory.max_body_bytes:
+            if max(length, stored.bodies[_source(stored, chosen)].length) > self._memory.max_body_bytes:
                 return await self._stream(view.key, stored, chosen, first, end)
             data = await self._held(view, stored, chosen, length)
             return None if data is None else data[first:end]
@@ -128,17 +127,17 @@ class Levels:
         return data
 
     async def _whole(self, view: View, stored: Stored, chosen: str) -> bytes | None:
-        if chosen in stored.bodies:
-            return await self._store.body(view.key, stored, chosen)
-        coded = view.page.bodies.get(stored.body_name(coding.CODINGS[0]))
-        if coded is None:
-            coded = await self._store.body(view.key, stored, coding.CODINGS[0])
-        return None if coded is None else await coding.decompress(coded, stored.length)
+        source = _source(stored, chosen)
+        data = view.page.bodies.get(stored.body_name(source))
+        if data is None:
+            data = await self._store.body(view.key, stored, source)
+        return data if data is None or source == chosen else await coding.decompress(data, stored.length)
 
     async def _stream(self, key: str, stored: Stored, chosen: str, first: int, end: int) -> Parts | None:
         """From byte to byte of a body too large to hold, block by block."""
-        is_as_stored = chosen in stored.bodies
-        source, number = (chosen, first // BLOCK_BYTES) if is_as_stored else (coding.CODINGS[0], 0)
+        source = _source(stored, chosen)
+        is_as_stored = source == chosen
+        number = first // BLOCK_BYTES if is_as_stored else 0
         block = await self._store.block(key, stored, source, number)
         if block is None:
             return None
@@ -210,6 +209,11 @@ class Levels:
         """Have nobody wait for another one's answer, for a while."""
         with contextlib.suppress(StoreUnavailable):
             await self._store.mark_uncacheable(view.key)
+
+
+def _source(stored: Stored, chosen: str) -> str:
+    """The stored coding out of which the chosen one is made."""
+    return chosen if chosen in stored.bodies else coding.CODINGS[0]
 
 
 async def _cut(content: AsyncGenerator[bytes], first: int, end: int) -> AsyncGenerator[bytes]:

@@ -11,6 +11,8 @@ from local.postgres import Postgres
 from local.processes import wait_until
 from local.services import ApiRest
 
+from tests.roles import END_SESSIONS
+
 POOL_SIZE = 4
 
 
@@ -35,7 +37,7 @@ def test_a_burst_is_answered_though_no_connection_is_there_yet(
 ) -> None:
     connection = postgres.connect()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'api'")
+        cursor.execute(END_SESSIONS)
     connection.close()
     together = Barrier(2 * POOL_SIZE)  # half of them wait for a connection
 
