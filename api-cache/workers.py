@@ -174,4 +174,5 @@ async def serve(config: Config, listener: socket.socket, shared: mmap.mmap, work
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Everything has ended by now: an orderly end of the interpreter would only take its time.
+    os._exit(main())

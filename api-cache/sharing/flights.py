@@ -53,8 +53,8 @@ class Flight:
 
     name: str
     ready: asyncio.Future[Outcome]
-    locks: bool
-    """Whether it waits for other processes that ask the same."""
+    successor: int = 0
+    """How often the question had been asked before, and was not answered in time."""
     token: bytes | None = None
     heartbeat: asyncio.Task[None] | None = None
 
@@ -62,7 +62,7 @@ class Flight:
 Lead = Callable[[Flight], Awaitable[Outcome]]
 """Asks the question."""
 MAX_SUCCESSORS = 2
-"""How often waiters have a question asked anew; what then still takes long is the origin itself."""
+"""How often a question is asked anew while its answer is awaited; then it is the origin that takes long."""
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Flights:
         """What comes first of these, or of the successors that they get while they take too long."""
         pending = {flight.ready for flight in flights}
         while True:
-            patience = self.patience if len(flights) <= MAX_SUCCESSORS else None
+            patience = self.patience if flights[-1].successor < MAX_SUCCESSORS else None
             done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for ready in done:
                 if ready.exception() is None or not pending:
@@ -109,9 +109,11 @@ class Flights:
 
     def _successor(self, flights: list[Flight], lead: Lead) -> Flight:
         """The one that another waiter has started already, or else a new one."""
-        name = flights[0].name
-        current = self._flights.get(name)
-        return self.start(name, lead, locks=False) if current is None or current in flights else current
+        last = flights[-1]
+        current = self._flights.get(last.name)
+        if current is None or current in flights:
+            return self.start(last.name, lead, successor=last.successor + 1)
+        return current
 
     async def until_stored(self, fetch: Fetch) -> LookAgain | None:
         """Wait, no longer than our patience, for the end of what came too far to be joined."""
@@ -121,8 +123,8 @@ class Flights:
                 return LookAgain()
         return None
 
-    def start(self, name: str, lead: Lead, *, locks: bool = True) -> Flight:
-        flight = self._flights[name] = Flight(name, asyncio.get_running_loop().create_future(), locks)
+    def start(self, name: str, lead: Lead, *, successor: int = 0) -> Flight:
+        flight = self._flights[name] = Flight(name, asyncio.get_running_loop().create_future(), successor)
         self._keep(self._run(flight, lead))
         return flight
 
@@ -145,9 +147,9 @@ class Flights:
         """Become the one process that asks; False when `settled` says that another has answered meanwhile.
 
         The wait for another process is bounded by our patience, and by its lock, which ends with it.
-        Without Redis, or without patience left, we ask all the same.
+        Without Redis, or without patience left, as a successor, we ask all the same.
         """
-        if not flight.locks or not self.patience:
+        if flight.successor or not self.patience:
             return True
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(self.patience):

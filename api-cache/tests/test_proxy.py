@@ -91,7 +91,7 @@ def test_without_patience_for_others_no_lock_is_asked_for():
 
     async def story():
         flights = Flights(store, Counters(Counters.allocate(1), 0), 0.0)
-        flight = Flight("x", asyncio.get_running_loop().create_future(), locks=True)
+        flight = Flight("x", asyncio.get_running_loop().create_future())
         assert await flights.lock(flight, None)
 
     asyncio.run(story())
