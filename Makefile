@@ -16,7 +16,9 @@ $(VENV)/bin/python:
 	  + ". Name another one: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-# Every dependency is pinned, so pip need not look for those of the others; Python compiles what it imports by itself.
+# Every dependency is pinned, so pip need not look for those of the others. Python compiles what it imports, once, if it
+# may keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile
 INSTALL = $(BIN)/python $(PIP_INSTALL)
 

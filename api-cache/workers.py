@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -44,6 +45,7 @@ def main() -> int:
         _say(f"Cannot listen on {config.host}:{config.port} ({error.strerror}): choose another PORT.")
         return 1
     allow_many_connections()
+    gc.freeze()  # what is imported never goes: no worker has to look through it, which would also copy it
     return Supervisor(config, listener).run()
 
 

@@ -1,6 +1,7 @@
 """How gunicorn serves api-rest: processes for the cores, threads for those who wait."""
 # pylint: disable=invalid-name
 
+import gc
 import os
 import shutil
 import sys
@@ -48,6 +49,8 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 def on_starting(_server: Any) -> None:
     import app  # noqa: F401, PLC0415  # pylint: disable=C0415,W0611  # here, once: workers share what is imported
+
+    gc.freeze()  # and what no collection writes to stays shared
 
 
 def child_exit(_server: Any, worker: Any) -> None:
