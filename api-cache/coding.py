@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -21,7 +22,7 @@ from isal import isal_zlib
 from httpcache import fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Container
+    from collections.abc import AsyncGenerator, Callable, Container, Mapping
 
     from httpcache.messages import Headers, Response
 
@@ -51,7 +52,7 @@ _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 def compressible(response: Response) -> bool:
     """Whether the content is worth a coding, and no one forbids it (no-transform, RFC 9111 §5.2.2.6)."""
     headers = response.headers
-    if response.status != 200 or any(name in headers for name in _NOT_WITH):
+    if response.status != 200 or headers.has_any(_NOT_WITH):
         return False
     if "no-transform" in fields.directives(line for name in _CONTROL for line in headers.values(name)):
         return False
@@ -75,12 +76,14 @@ def negotiate(accept: str | None, available: Container[str]) -> str:
     return best
 
 
+@functools.lru_cache(maxsize=128)  # clients have few ways to say it
 def candidates(accept: str | None) -> tuple[str, ...]:
     """The stored codings out of which such a request may be answered, in the order of preference."""
     return tuple(dict.fromkeys((negotiate(accept, CODINGS), "identity", CODINGS[0])))
 
 
-def _weights(accept: str) -> dict[str, float]:
+@functools.lru_cache(maxsize=128)
+def _weights(accept: str) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for member in fields.members((accept,)):
         coding, _, parameter = member.partition(";")

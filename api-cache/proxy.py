@@ -348,7 +348,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
 
 def _codings(request: Request) -> tuple[str, ...]:
     """In which it would take the content; none where it seems to have that already, or not to want it."""
-    if request.method != "GET" or any(name in request.headers for name in validation.CONDITIONS):
+    if request.method != "GET" or request.headers.has_any(validation.CONDITIONS):
         return ()
     return coding.candidates(request.headers.get("accept-encoding"))
 

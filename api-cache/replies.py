@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import coding
 import problems
@@ -25,8 +25,7 @@ _NO_CONTENT = frozenset((204, 304))
 _ALLOWED = ("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer for a client. `length` of streamed content is None when it shows only at its end."""
 
     status: int
@@ -49,8 +48,7 @@ def _outcome(member: str) -> str:
 # ---- out of the store
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """A stored response in the content coding in which a request is answered."""
 
     stored: Stored
@@ -72,8 +70,7 @@ def form(request: Request, stored: Stored) -> Form:
     chosen = _coding_for(request, stored)
     headers = coding.coded_headers(stored.entry.headers, chosen, coded=stored.is_coded)
     tag = stored.entry.etag
-    entry = replace(
-        stored.entry,
+    entry = stored.entry._replace(
         headers=headers.without(("content-length",)),
         etag=coding.own_tag(tag, chosen) if tag else None,
     )

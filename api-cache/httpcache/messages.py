@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,18 +19,18 @@ class Headers:
     __slots__ = ("_index", "_lines")
 
     _lines: tuple[tuple[str, str], ...]
-    _index: dict[str, list[str]]
+    _index: dict[str, tuple[str, ...]]
+    """By lower-case name; never changed, so that copies can share the values."""
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         self._lines = tuple(lines)
-        index: dict[str, list[str]] = {}
-        for name, value in self._lines:
-            lower = name.lower()
-            if lower in index:
-                index[lower].append(value)
-            else:
-                index[lower] = [value]
-        self._index = index
+        self._index = _add({}, self._lines)
+
+    @classmethod
+    def _made(cls, lines: tuple[tuple[str, str], ...], index: dict[str, tuple[str, ...]]) -> Headers:
+        made = cls.__new__(cls)
+        made._lines, made._index = lines, index
+        return made
 
     def get(self, name: str) -> str | None:
         """The combined value: all lines of that name joined by commas (RFC 9110 §5.2); None when absent."""
@@ -41,7 +41,7 @@ class Headers:
 
     def values(self, name: str) -> tuple[str, ...]:
         """The values of all lines of that name, in order."""
-        return tuple(self._index.get(name.lower(), ()))
+        return self._index.get(name.lower(), ())
 
     def names(self) -> frozenset[str]:
         """The lower-case names of all fields."""
@@ -52,15 +52,21 @@ class Headers:
         unwanted = {name.lower() for name in names}
         if unwanted.isdisjoint(self._index):
             return self
-        return Headers(line for line in self._lines if line[0].lower() not in unwanted)
+        index = {name: values for name, values in self._index.items() if name not in unwanted}
+        return Headers._made(tuple(line for line in self._lines if line[0].lower() in index), index)
 
     def replaced(self, name: str, value: str) -> Headers:
         """A copy in which the field has this one value, at its end."""
-        return Headers((*self.without((name,)), (name, value)))
+        return self.without((name,)).extended(((name, value),))
 
     def extended(self, lines: Iterable[tuple[str, str]]) -> Headers:
         """A copy with these lines added at its end."""
-        return Headers((*self._lines, *lines))
+        added = tuple(lines)
+        return Headers._made((*self._lines, *added), _add(dict(self._index), added))
+
+    def has_any(self, names: Iterable[str]) -> bool:
+        """Whether any of these fields is there; `names` are lower-case."""
+        return not self._index.keys().isdisjoint(names)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._index
@@ -79,6 +85,13 @@ class Headers:
 
     def __repr__(self) -> str:
         return f"Headers({list(self._lines)!r})"
+
+
+def _add(index: dict[str, tuple[str, ...]], lines: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    for name, value in lines:
+        lower = name.lower()
+        index[lower] = (*index[lower], value) if lower in index else (value,)
+    return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +130,11 @@ class Exchange:
     response_time: float
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:  # pylint: disable=too-many-instance-attributes
+class Entry(NamedTuple):
     """A stored response: what reuse needs of it, worked out once when it was stored, in plain values.
 
-    Instants and durations are in seconds, instants since the Unix epoch.
+    Instants and durations are in seconds, instants since the Unix epoch. (A tuple: each hit out of Redis
+    makes two, and a frozen dataclass of so many fields takes several times as long to make.)
     """
 
     status: int

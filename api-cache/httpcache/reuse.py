@@ -105,7 +105,7 @@ def _client_objection(request: Request, wanted: fields.Directives, entry: Entry,
 
 def has_origin_condition(request: Request) -> bool:
     """If-Match and If-Unmodified-Since are for the origin to evaluate (§4.3.2)."""
-    return any(name in request.headers for name in _ORIGIN_CONDITIONS)
+    return request.headers.has_any(_ORIGIN_CONDITIONS)
 
 
 def _is_older_than(argument: str | None, entry: Entry, age: float) -> bool:

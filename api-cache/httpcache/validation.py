@@ -71,8 +71,7 @@ def freshen(entry: Entry, exchange: Exchange, policy: Policy) -> Entry:
         replace(exchange, request=request, response=Response(entry.status, headers)), policy
     )
     is_same_variant = variants.nominated(updated.response) == tuple(name for name, _ in entry.selecting)
-    return replace(
-        updated,
+    return updated._replace(
         initial_age=freshness.initial_age(exchange),
         selecting=entry.selecting if is_same_variant else updated.selecting,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -117,10 +118,14 @@ class Levels:
 
     async def _held(self, view: View, stored: Stored, chosen: str, length: int) -> bytes | None:
         """The whole of a body that memory may hold."""
-        name = stored.body_name(chosen)
-        data = view.page.bodies.get(name)
+        name, bodies = stored.body_name(chosen), view.page.bodies
+        data = bodies.get(name)
         if data is None:
-            data = await self._once(name, lambda: self._whole(view, stored, chosen))
+            whole = functools.partial(self._whole, view, stored, chosen)
+            is_at_hand = stored.body_name(_source(stored, chosen)) in bodies
+            data = await (
+                whole() if is_at_hand and length < coding.IN_THREAD_BYTES else self._once(name, whole)
+            )
             if data is None or len(data) != length:
                 return None
             self._memory.add_body(view.key, view.page, name, data)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -23,11 +23,10 @@ BLOCK_BYTES = 512 * 1024
 operation."""
 AT_ONCE_BYTES = 64 * 1024
 """Up to this size, bodies are written and read together with their entry, in one operation."""
-_ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name not in ("headers", "selecting"))
+_ENTRY_FIELDS = tuple(name for name in Entry._fields if name not in ("headers", "selecting"))
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A stored body in one content coding: its length and the checksum of each of its blocks."""
 
     length: int
