@@ -134,7 +134,7 @@ class Entry(NamedTuple):
     """A stored response: what reuse needs of it, worked out once when it was stored, in plain values.
 
     Instants and durations are in seconds, instants since the Unix epoch. (A tuple: each hit out of Redis
-    makes two, and a frozen dataclass of so many fields takes several times as long to make.)
+    makes two, and a frozen dataclass of so many fields takes more than twice as long.)
     """
 
     status: int
