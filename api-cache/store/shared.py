@@ -44,7 +44,7 @@ MAX_PENDING = 10_000
 _SETTLED_TOGETHER = 100
 """So many invalidations are told in one step, which takes Redis a few milliseconds."""
 _SECONDS_BETWEEN_LOOKS = 0.05
-"""For invalidations that Redis has not heard of, while nothing else is asked of it."""
+"""For invalidations that Redis has not heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Found:
 class Store:
     """Entries and bodies in Redis. Every method may raise StoreUnavailable.
 
-    It does so within 0.1 s of the first step that Redis does not answer. Most take one. `body` takes one for
-    each block; and what Redis has missed of invalidations comes first, a hundred of them in a step.
+    It does so within 0.1 s of the first step that Redis does not answer. Most take one, `body` one for each
+    block; and should Redis have missed a target's invalidation, it is told of that first, by a step more.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Store:
 
         A small body comes along in the first of `codings` in which it is there.
         """
+        await self._settle((key,))
         keys = (layout.index(key), layout.generation(key), layout.uncacheable(key))
         reply = await self._run(layout.LOOK, keys, layout.bodies(key), AT_ONCE_BYTES, *codings)
         match reply:
@@ -149,9 +150,9 @@ class Store:
         """Tell Redis of what it missed soon after it is back, for other replicas read it; until cancelled."""
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-            if self._pending and not self.breaker.is_open:
-                with contextlib.suppress(StoreUnavailable):
-                    await self._try()
+            with contextlib.suppress(StoreUnavailable):
+                while self._pending and not self.breaker.is_open:
+                    await self._settle(itertools.islice(self._pending, _SETTLED_TOGETHER))
 
     # ---- writing
 
@@ -178,6 +179,7 @@ class Store:
 
         `blocks` are the last ones of its bodies, by their names.
         """
+        await self._settle((key,))
         codings = (coding for coding, body in stored.bodies.items() if body.length)
         names = (layout.body(key, stored.body_id, coding) for coding in codings)
         keys = (layout.index(key), layout.generation(key), layout.uncacheable(key), *names)
@@ -197,12 +199,23 @@ class Store:
 
     async def drop(self, keys: Iterable[str]) -> None:
         """Forget these targets. What Redis does not hear now it hears before it is read again."""
-        self._pending.update((key, secrets.randbits(62)) for key in keys)
+        dropped = tuple(keys)
+        self._pending.update((key, secrets.randbits(62)) for key in dropped)
         if len(self._pending) > MAX_PENDING:
             self._log("Too many invalidations wait for Redis; the oldest are forgotten.")
             while len(self._pending) > MAX_PENDING:
                 del self._pending[next(iter(self._pending))]
-        await self._try()
+        await self._settle(dropped)
+
+    async def _settle(self, keys: Iterable[str]) -> None:
+        """Tell Redis of the invalidations of these targets that it has not heard of yet."""
+        some = [(key, self._pending[key]) for key in keys if key in self._pending]
+        if not some:
+            return
+        await self._try(_forgetting(some))
+        for key, number in some:
+            if self._pending.get(key) == number:  # else it was invalidated once more meanwhile
+                del self._pending[key]
 
     # ---- locks
 
@@ -233,25 +246,14 @@ class Store:
             raise StoreUnavailable
         self.breaker.probing()
         try:
-            while self._pending:
-                async with Deadline():
-                    await self._settle_some()
             async with Deadline():
-                replies = await self._links.run(*commands) if commands else []
+                replies = await self._links.run(*commands)
         except ResponseError as error:
             self._refused(error)
         except FAILURES as error:
             await self._give_up(error)
         self.breaker.succeeded()
         return replies
-
-    async def _settle_some(self) -> None:
-        """Tell Redis of invalidations that it has not heard of yet."""
-        some = tuple(itertools.islice(self._pending.items(), _SETTLED_TOGETHER))
-        await self._links.run(_forgetting(some))
-        for key, number in some:
-            if self._pending.get(key) == number:  # else it was invalidated once more meanwhile
-                del self._pending[key]
 
     def _refused(self, error: ResponseError) -> NoReturn:
         """Redis is there, but did not do it: memory is full, or the key is not what it should be."""
@@ -269,7 +271,7 @@ class Store:
         raise StoreUnavailable from error
 
 
-def _forgetting(targets: tuple[tuple[str, int], ...]) -> tuple[Argument, ...]:
+def _forgetting(targets: Iterable[tuple[str, int]]) -> tuple[Argument, ...]:
     """The command that invalidates targets, each with its number."""
     keys = [name for key, _ in targets for name in (layout.index(key), layout.generation(key))]
     each = [argument for key, number in targets for argument in (layout.bodies(key), number)]

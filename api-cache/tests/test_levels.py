@@ -269,8 +269,14 @@ def test_an_invalidation_that_redis_missed_is_not_forgotten(own_valkey, make_cac
     assert len(origin.asked(path)) > asked  # what is a hit now was fetched after the POST
 
 
-def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(valkey, path):
+def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(valkey, client, path):
     keys = [target_hash(f"{path}?{number}") for number in range(3000)]
+
+    def steps():
+        return client.info("commandstats").get("cmdstat_eval", {"calls": 0})["calls"]
+
+    def told(keys):
+        return client.exists(*map(layout.generation, keys))
 
     async def story():
         said = []
@@ -282,7 +288,16 @@ def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(va
         with pytest.raises(StoreUnavailable):
             await store.drop(keys)
         store.breaker.succeeded()
+        # Nobody waits for the invalidations of other targets.
+        before = steps()
+        assert (await store.find(target_hash(path))).generation is None
+        assert steps() == before + 1
         assert (await store.find(keys[-1])).generation is not None
+        assert steps() == before + 3
+        assert not told(keys[:-1])
+        settling = asyncio.create_task(store.settle())
+        assert await asyncio.to_thread(wait_until, lambda: told(keys) == len(keys), timeout=10)
+        settling.cancel()
         await store.close()
         return said
 
