@@ -10,6 +10,7 @@ from typing import Self
 
 import pytest
 import trustme
+from local.client import connect
 from local.postgres import Postgres
 from local.processes import free_port
 from local.template import ENVIRON, copied_database
@@ -51,7 +52,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     with Valkey(tmp_path_factory.mktemp("valkey") / "valkey", environ=ENVIRON) as server:
-        with server.connect(socket_timeout=5) as client:
+        with connect(server, socket_timeout=5) as client:
             rights = ["~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+client"]
             client.execute_command("ACL", "SETUSER", "cache", "on", ">one of two", ">the other", *rights)
         yield server

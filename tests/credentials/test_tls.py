@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from local.client import connect
 from local.postgres import Postgres
 from local.processes import wait_until
 from local.services import ApiCache, ApiRest
@@ -188,7 +189,7 @@ def test_api_cache_leaves_a_redis_alone_that_it_cannot_trust(
 ) -> None:
     leaf = authority.issue("redis.example" if fault == "another name" else "127.0.0.1")
     ca = new_authority() if fault == "another authority" else authority
-    with Door(leaf, valkey.port) as door, valkey.connect(socket_timeout=5) as client:
+    with Door(leaf, valkey.port) as door, connect(valkey, socket_timeout=5) as client:
         client.flushall()
         settings = {
             "REDIS_TLS": "true",

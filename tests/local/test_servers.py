@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import redis
+from local.client import connect
 from local.postgres import Postgres
 from local.processes import (
     Process,
@@ -30,7 +31,7 @@ def valkey(tmp_path: Path) -> Valkey:
 
 
 def ping(valkey: Valkey) -> bool:
-    with valkey.connect(socket_timeout=0.5) as client:
+    with connect(valkey, socket_timeout=0.5) as client:
         return bool(client.ping())
 
 

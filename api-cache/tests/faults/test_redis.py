@@ -8,6 +8,7 @@ import time
 
 import pytest
 import redis
+from local.client import connect
 
 from tests.faults.load import Load, metric, until, warm_paths, warm_up
 
@@ -76,7 +77,7 @@ def stuttering(valkey, load):
 
 
 def full(valkey, load):
-    with valkey.connect(socket_timeout=5) as client:
+    with connect(valkey, socket_timeout=5) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "1mb")
         load.go_on(SECONDS)
@@ -84,7 +85,7 @@ def full(valkey, load):
 
 
 def emptied(valkey, load):
-    with valkey.connect(socket_timeout=5) as client:
+    with connect(valkey, socket_timeout=5) as client:
         for _ in range(10):
             client.flushall()
             load.go_on(SECONDS / 10)
@@ -161,7 +162,7 @@ def test_damaged_entries_are_never_sent(cache, valkey):
     paths = warm_paths()
     warm_up([cache.port], paths)
     rng = random.Random(1)
-    with valkey.connect(socket_timeout=5) as client, Load([cache.port], paths) as load:
+    with connect(valkey, socket_timeout=5) as client, Load([cache.port], paths) as load:
         deadline = time.monotonic() + 2 * SECONDS
         while time.monotonic() < deadline:
             for key in client.keys("api-cache:*"):
@@ -175,7 +176,7 @@ def test_damaged_entries_are_never_sent(cache, valkey):
 def test_keys_of_another_type_are_no_entries(cache, valkey, kind):
     paths = warm_paths()
     warm_up([cache.port], paths)
-    with valkey.connect(socket_timeout=5) as client, Load([cache.port], paths) as load:
+    with connect(valkey, socket_timeout=5) as client, Load([cache.port], paths) as load:
         for key in client.keys("api-cache:*"):
             step = client.pipeline()  # in one, or else the cache writes it anew in between
             step.delete(key)
