@@ -116,5 +116,11 @@ def selects(selector: Manifest, labels: dict[str, str]) -> bool:
 
 
 def compose() -> Manifest:
-    parsed: Manifest = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    """docker-compose.yml; a copy that may be broken."""
+    return copy.deepcopy(_composed())
+
+
+@cache
+def _composed() -> Manifest:
+    parsed: Manifest = yaml.load((ROOT / "docker-compose.yml").read_text(), Loader=yaml.CSafeLoader)
     return parsed

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import chain
 
 import kubernetes_validate
+import kubernetes_validate.utils
 from kubernetes.configmaps import checksum, environment, is_secret, variables_in, variables_of
 from tests.delivery.manifests import (
     Manifest,
@@ -29,6 +31,9 @@ POD_WIDE = {"runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile", "procMo
 PROBES = ["startupProbe", "readinessProbe", "livenessProbe"]
 SERVICES = ["api-rest", "api-cache"]
 INTERNAL_PATHS = ["/metrics", "/healthz", "/readyz"]
+
+# Else it reads the definitions, more than a megabyte, anew for each manifest.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
 
 
 def schema(manifests: list[Manifest]) -> Iterator[str]:

@@ -26,7 +26,7 @@ def program(folder: Path, name: str, script: str) -> str:
     """The PATH that finds this program in front of the real one. It records how it was called."""
     folder.mkdir(exist_ok=True)
     path = folder / name
-    path.write_text(f'#!/usr/bin/env bash\necho "$@" >>"$(dirname "$0")/calls"\n{script}\n')
+    path.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>"${{0%/*}}/calls"\n{script}\n')
     path.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
 
@@ -42,15 +42,15 @@ case "$*" in
   "apply view-last-applied configmap"*) echo '{"kind": "ConfigMap", "data": {"CACHE_TTL": "30"}}' ;;
   apply*)
     to=applied
-    [[ ! -e $(dirname "$0")/applied ]] || to=again
-    cat >"$(dirname "$0")/$to" ;;
+    [ ! -e "${0%/*}/applied" ] || to=again
+    cat >"${0%/*}/$to" ;;
   $FAILING*) exit 1 ;;
-  "rollout status $STUCK"*) [[ -e $(dirname "$0")/undone ]] ;;
-  "rollout undo $STUCK"*) touch "$(dirname "$0")/undone" ;;
+  "rollout status $STUCK"*) [ -e "${0%/*}/undone" ] ;;
+  "rollout undo $STUCK"*) : >"${0%/*}/undone" ;;
   "get statefulset/"*) echo -n new ;;
   "get deployment/"*.spec.replicas*) echo -n 5 ;;
   "get deployment/"* | "get controllerrevision/new"*)
-    if [[ -e $(dirname "$0")/applied ]]; then echo -n 8; else echo -n 7; fi ;;
+    if [ -e "${0%/*}/applied" ]; then echo -n 8; else echo -n 7; fi ;;
 esac
 """
 
@@ -125,7 +125,7 @@ def test_deploy_undoes_the_rest_when_one_does_not_come_back(
 
 
 def test_deploy_undoes_what_was_taken_when_the_rest_is_refused(checkout: Path, tmp_path: Path) -> None:
-    kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [[ $to != applied ]] ;;')
+    kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [ "$to" != applied ] ;;')
     assert kubectl != KUBECTL
     done = deploy(checkout, tmp_path / "tools", kubectl)
     assert done.returncode == 1
@@ -136,7 +136,7 @@ def test_deploy_undoes_what_was_taken_when_the_rest_is_refused(checkout: Path, t
 
 
 def test_deploy_undoes_the_pods_when_the_settings_do_not_come_back(checkout: Path, tmp_path: Path) -> None:
-    kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [[ $to != again ]] ;;')
+    kubectl = KUBECTL.replace('/$to" ;;', '/$to"; [ "$to" != again ] ;;')
     assert kubectl != KUBECTL
     done = deploy(checkout, tmp_path / "tools", kubectl, stuck="deployment/api-cache")
     assert done.returncode == 1
@@ -164,7 +164,7 @@ def test_deploy_brings_the_settings_back_before_the_pods(checkout: Path, tmp_pat
 
 def test_deploy_keeps_the_pods_that_an_autoscaler_has_added(checkout: Path, tmp_path: Path) -> None:
     deploy(checkout, tmp_path / "tools")
-    applied = yaml.safe_load_all((tmp_path / "tools" / "applied").read_text())
+    applied = yaml.load_all((tmp_path / "tools" / "applied").read_text(), Loader=yaml.CSafeLoader)
     replicas = {
         f"{each['kind']}/{each['metadata']['name']}".lower(): each["spec"]["replicas"]
         for each in applied
@@ -200,7 +200,7 @@ DOCKER = f"""
 case "$*" in
   login*)
     cat >"$DOCKER_CONFIG/config.json"
-    echo "$DOCKER_CONFIG" >"$(dirname "$0")/login" ;;
+    echo "$DOCKER_CONFIG" >"${{0%/*}}/login" ;;
   "image inspect"*)
     for last in "$@"; do :; done
     echo "elsewhere/x@sha256:00"

@@ -11,6 +11,7 @@ from tests.delivery.manifests import ROOT, Manifest, compose, load, workloads
 
 PASSWORDS = ["POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "REDIS_PASSWORD"]
 SERVICES: dict[str, Manifest] = compose()["services"]
+VOLUMES: dict[str, Manifest] = compose()["volumes"]
 STACK = {"api-cache", "api-rest", "postgres", "redis"}
 # They do something once, and end.
 JOBS = {name for name, service in SERVICES.items() if service["restart"].startswith("on-failure:")}
@@ -156,5 +157,5 @@ def test_mounts_stay_within_the_repository(name: str) -> None:
         if (name, mount) == (READER, "/var/lib/docker/containers:/var/lib/docker/containers:ro"):
             continue
         source, _, rest = mount.partition(":")
-        assert source in compose()["volumes"] or (ROOT / source).resolve().is_relative_to(ROOT)
-        assert source in compose()["volumes"] or rest.endswith(":ro")
+        assert source in VOLUMES or (ROOT / source).resolve().is_relative_to(ROOT)
+        assert source in VOLUMES or rest.endswith(":ro")

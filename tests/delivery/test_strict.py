@@ -1,12 +1,9 @@
 """CI fails where a machine without the tools skips."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from tests.delivery.manifests import ROOT
+
+pytest_plugins = ["pytester"]
 
 SKIPPED = """
 import pytest
@@ -21,20 +18,20 @@ def test_by_fixture(image): pass
 @pytest.mark.parametrize(
     ("source", "strict", "outcome"),
     [
-        (SKIPPED, "", "2 skipped"),
-        (SKIPPED, "yes", "2 errors"),
-        (f"{SKIPPED}pytestmark = pytest.mark.no_stand_in", "yes", "2 skipped"),
+        (SKIPPED, "", {"skipped": 2}),
+        (SKIPPED, "yes", {"errors": 2}),
+        (f"{SKIPPED}pytestmark = pytest.mark.no_stand_in", "yes", {"skipped": 2}),
     ],
     ids=["at home", "in CI", "what nothing stands in for"],
 )
-def test_what_becomes_of_a_skipped_test(tmp_path: Path, source: str, strict: str, outcome: str) -> None:
-    (tmp_path / "test_skipped.py").write_text(source)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", ROOT / "pyproject.toml", tmp_path],
-        cwd=ROOT,
-        env=os.environ | {"STRICT": strict},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert outcome in done.stdout.splitlines()[-1]
+def test_what_becomes_of_a_skipped_test(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    strict: str,
+    outcome: dict[str, int],
+) -> None:
+    monkeypatch.setenv("STRICT", strict)
+    pytester.makepyfile(test_skipped=source)
+    done = pytester.runpytest_inprocess("-p", "tests.conftest", "-c", ROOT / "pyproject.toml", pytester.path)
+    done.assert_outcomes(**outcome)

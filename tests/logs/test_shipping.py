@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-import yaml
+from tests.delivery.manifests import compose
 from tests.logs.shipping import LOGS, ROOT, configuration, fields, shipped
 
 PASSWORDS = {
@@ -43,15 +43,14 @@ def test_other_containers_are_left_alone() -> None:
 
 
 def test_compose_adds_the_label_that_tells_whose_line_it_is() -> None:
-    compose = (ROOT / "docker-compose.yml").read_text()
+    text = (ROOT / "docker-compose.yml").read_text()
     renamed = next(step for step in configuration()["pipeline"]["filters"] if "rename" in step)
-    assert f"labels: {renamed['rename'].split()[0]}}}" in compose
+    assert f"labels: {renamed['rename'].split()[0]}}}" in text
 
 
 def test_variables_are_given() -> None:
     used = set(re.findall(r"\$\{(\w+)\}", (LOGS / "fluent-bit.yaml").read_text()))
-    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["fluent-bit"]
-    assert used == set(service["environment"])
+    assert used == set(compose()["services"]["fluent-bit"]["environment"])
 
 
 # ---- Kibana ------------------------------------------------------------------------------------------

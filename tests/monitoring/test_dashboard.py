@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from tests.delivery.manifests import compose
 from tests.monitoring.rules import (
     MONITORING,
     ROOT,
@@ -79,13 +80,13 @@ def test_jobs_are_scraped() -> None:
 
 def test_targets_are_services_of_compose() -> None:
     configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    services = compose()["services"]
     for job in configuration["scrape_configs"]:
         names = [name for sd in job.get("dns_sd_configs", []) for name in sd["names"]]
         targets = [target for each in job.get("static_configs", []) for target in each["targets"]]
         names += [target.split(":")[0] for target in targets]
         for name in set(names) - {"localhost"}:
-            assert set(compose[name]["networks"]) & set(compose["prometheus"]["networks"]), name
+            assert set(services[name]["networks"]) & set(services["prometheus"]["networks"]), name
 
 
 def test_panels_are_whole() -> None:
@@ -132,6 +133,5 @@ def test_grafana_finds_its_files() -> None:
 
 
 def grafana() -> dict[str, dict[str, str]]:
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    service: dict[str, dict[str, str]] = services["grafana"]
+    service: dict[str, dict[str, str]] = compose()["services"]["grafana"]
     return service

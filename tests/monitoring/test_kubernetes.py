@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from tests.delivery import rules
-from tests.delivery.manifests import KUBERNETES, Manifest, load, named, of_kind, workloads
+from tests.delivery.manifests import KUBERNETES, Manifest, compose, load, named, of_kind, workloads
 from tests.delivery.rules import Rule
 from tests.monitoring.rules import MONITORING
 
@@ -79,13 +79,13 @@ def test_the_jobs_are_those_of_the_rules() -> None:
 
 def test_containers_get_what_compose_gives_them() -> None:
     """Images and settings of the exporters and of Grafana are the same in both deployments."""
-    compose = yaml.safe_load((KUBERNETES.parent / "docker-compose.yml").read_text())["services"]
+    services = compose()["services"]
     for name in ("postgres-exporter", "redis-exporter", "grafana"):
         deployment = named(monitoring(), "Deployment", name)
         assert deployment
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        assert container["image"] == compose[name]["image"]
-        plain = {n: v for n, v in compose[name]["environment"].items() if "${" not in v}
+        assert container["image"] == services[name]["image"]
+        plain = {n: v for n, v in services[name]["environment"].items() if "${" not in v}
         assert plain.items() <= {e["name"]: e.get("value") for e in container["env"]}.items()
 
 
