@@ -40,28 +40,34 @@ write() {
 # count, so that a long outage of the backups drops none.
 drop_old() {
   local -A kept=()
-  local -a names
+  local -a names days weeks old=()
   mapfile -t names < <(newest_first) # once: what the marking did not see must not be dropped
-  keep "$daily" %Y-%m-%d
-  keep "$weekly" %G-%V
-  keep "$monthly" %Y-%m
+  days=("${names[@]#air-quality-}")
+  days=("${days[@]%T*}")
+  mapfile -t weeks < <(printf '%s\n' "${days[@]}" | date --utc --file - +%G-%V)
+  # date leaves out what is none; the weeks would then be those of other backups.
+  ((${#weeks[@]} == ${#names[@]})) || fail "A backup in $folder bears no date; none was dropped."
+  keep "$daily" "${days[@]}"
+  keep "$weekly" "${weeks[@]}"
+  keep "$monthly" "${days[@]%-*}"
   local name
   for name in "${names[@]}"; do
-    [[ -n ${kept[$name]:-} ]] || rm "$folder/$name"
+    [[ -n ${kept[$name]:-} ]] || old+=("$folder/$name")
   done
+  ((${#old[@]} == 0)) || rm "${old[@]}"
 }
 
-# Marks, in `kept`, the newest of `names` of each of the last $1 periods; $2 is date's format of the period.
+# Marks, in `kept`, the newest of `names` of each of the last $1 periods; then follow the periods of all `names`.
 keep() {
   local -A seen=()
-  local name day period
+  local count=$1 name
+  shift
   for name in "${names[@]}"; do
-    day=${name#air-quality-}
-    period=$(date --utc --date "${day%T*}" "+$2")
-    if [[ -z ${seen[$period]:-} ]] && ((${#seen[@]} < $1)); then
-      seen[$period]=yes
+    if [[ -z ${seen[$1]:-} ]] && ((${#seen[@]} < count)); then
+      seen[$1]=yes
       kept[$name]=yes
     fi
+    shift
   done
 }
 

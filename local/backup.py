@@ -16,6 +16,8 @@ from local.stack import NAMES
 def main(arguments: list[str]) -> int:
     script, *files = arguments
     data_dir = FOLDER / "postgres"
+    if script == "restore" and not Path(files[0]).is_file():  # before a first start makes data
+        return complain("FILE is missing, or no file: e.g. make restore FILE=backups/air-quality-….dump")
     if script == "backup" and not data_dir.exists():
         return complain("There are no data yet: `make run` makes some.")
     try:

@@ -2,12 +2,19 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from local.postgres import BIN, Postgres
 from local.template import copied_database
+from tests.backup.database import everything
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Backup(NamedTuple):
+    file: Path  # in the folder that backup.sh made
+    content: dict[str, object]  # of the database; see `everything`
 
 
 @pytest.fixture(scope="session")
@@ -26,24 +33,30 @@ def folder(tmp_path: Path) -> Path:
 def script(folder: Path) -> Script:
     """Runs backup.sh or restore.sh against a server."""
 
-    def run(
+    def run_here(
         name: str, server: Postgres, *arguments: Path, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        path = {"PATH": f"{environ.pop('programs', '')}:{BIN}:{os.environ['PATH']}"}
-        return subprocess.run(
-            [Path("backup") / name, *arguments],
-            env=os.environ | server.environ | path | {"BACKUP_FOLDER": str(folder)} | environ,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
+        return run(name, server, folder, *arguments, **environ)
 
-    return run
+    return run_here
 
 
-@pytest.fixture
-def backup(postgres: Postgres, script: Script) -> Path:
-    """A backup of the server's data."""
-    done = script("backup.sh", postgres)
+def run(
+    name: str, server: Postgres, folder: Path, *arguments: Path, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    path = {"PATH": f"{environ.pop('programs', '')}:{BIN}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [Path("backup") / name, *arguments],
+        env=os.environ | server.environ | path | {"BACKUP_FOLDER": str(folder)} | environ,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def backup(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Backup:
+    """A backup for all tests: the server may hold other data by now."""
+    done = run("backup.sh", postgres, tmp_path_factory.mktemp("session") / "backups")
     assert (done.returncode, done.stderr) == (0, "")
-    return Path(done.stdout.strip())
+    return Backup(Path(done.stdout.strip()), everything(postgres))

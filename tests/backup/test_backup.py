@@ -1,6 +1,7 @@
 """Backing up: whole files, the right ones kept, and a metric that tells."""
 
 import fcntl
+import shutil
 import stat
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from local.postgres import Postgres
 from local.processes import free_port
 from local.stack import NAMES
 from prometheus_client.parser import text_string_to_metric_families
-from tests.backup.conftest import Script
+from tests.backup.conftest import Backup, Script
 from tests.local.checkout import Checkout
 
 
@@ -21,7 +22,10 @@ def metrics(folder: Path) -> dict[str, float]:
     return {sample.name: sample.value for family in families for sample in family.samples}
 
 
-def test_a_backup_is_told_and_closed_to_others(backup: Path, folder: Path) -> None:
+def test_a_backup_is_told_and_closed_to_others(postgres: Postgres, script: Script, folder: Path) -> None:
+    done = script("backup.sh", postgres)
+    assert (done.returncode, done.stderr) == (0, "")
+    backup = Path(done.stdout.strip())
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert abs(metrics(folder)["backup_last_success_timestamp_seconds"] - time.time()) < 60
     assert metrics(folder)["backup_last_size_bytes"] == backup.stat().st_size
@@ -70,10 +74,25 @@ def test_retention_is_configurable(postgres: Postgres, script: Script, folder: P
     assert len(list(folder.glob("*.dump"))) == 3
 
 
+def test_a_backup_of_no_date_drops_none(postgres: Postgres, script: Script, folder: Path) -> None:
+    folder.mkdir()
+    names = {name(datetime(2020, 1, day, tzinfo=UTC)) for day in range(1, 28)}
+    names.add("air-quality-2020-02-30T00-00-00Z.dump")
+    for each in names:
+        (folder / each).touch()
+    done = script("backup.sh", postgres)
+    assert done.returncode != 0
+    assert "2020-02-30" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"A backup in {folder} bears no date; none was dropped."
+    assert names < {path.name for path in folder.glob("*.dump")}
+    assert not (folder / "backup.prom").exists()
+
+
 @pytest.mark.parametrize("fault", ["no server", "wrong password", "no schema", "cut short"])
 def test_a_failed_backup_leaves_the_old_ones_and_does_not_tell(
-    postgres: Postgres, backup: Path, script: Script, folder: Path, tmp_path: Path, fault: str
+    postgres: Postgres, backup: Backup, script: Script, folder: Path, tmp_path: Path, fault: str
 ) -> None:
+    shutil.copytree(backup.file.parent, folder)
     told = (folder / "backup.prom").read_text()
     (tmp_path / "pg_dump").write_text('#!/bin/sh\nfor last; do :; done; head -c 9999 "$whole" > "$last"\n')
     (tmp_path / "pg_dump").chmod(0o755)
@@ -81,7 +100,7 @@ def test_a_failed_backup_leaves_the_old_ones_and_does_not_tell(
         "no server": {"POSTGRES_PORT": str(free_port())},
         "wrong password": {"POSTGRES_PASSWORD": "guess"},
         "no schema": {"POSTGRES_API_SCHEMA": "other"},
-        "cut short": {"programs": str(tmp_path), "whole": str(backup)},
+        "cut short": {"programs": str(tmp_path), "whole": str(backup.file)},
     }[fault]
     (folder / name(datetime(1999, 1, 1, tzinfo=UTC))).touch()
     done = script("backup.sh", postgres, BACKUP_DAILY="1", **environ)
@@ -105,30 +124,31 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "checkout", "")
 
 
-def test_make_backup_and_make_restore_without_a_running_stack(checkout: Checkout, backup: Path) -> None:
+def test_make_backup_and_make_restore_without_and_beside_a_running_stack(
+    checkout: Checkout, backup: Backup
+) -> None:
     nothing = checkout.make("backup")
     assert nothing.returncode != 0
     assert "There are no data yet" in nothing.stderr
-    restored = checkout.make("restore", FILE=str(backup))
+    restored = checkout.make("restore", FILE=str(backup.file))
     assert restored.returncode == 0, restored.stderr
     done = checkout.make("backup")
     assert done.returncode == 0, done.stderr
     [again] = (checkout.folder / "backups").glob("*.dump")
     assert done.stdout == f"{again}\n"
-    assert abs(again.stat().st_size - backup.stat().st_size) < 1000
+    assert abs(again.stat().st_size - backup.file.stat().st_size) < 1000
+
+    environ = NAMES | credentials(checkout.local)
+    with exclusive(checkout.local), Postgres(checkout.local / "postgres", environ=environ) as server:
+        done = checkout.make("backup")
+        assert done.returncode == 0, done.stderr
+        assert checkout.make("restore", FILE=done.stdout.strip()).returncode == 0
+        assert server.process.running
 
 
-def test_make_backup_and_make_restore_beside_a_running_stack(checkout: Checkout) -> None:
-    with exclusive(checkout.local):
-        environ = NAMES | credentials(checkout.local)
-        with Postgres(checkout.local / "postgres", environ=environ) as server:
-            done = checkout.make("backup")
-            assert done.returncode == 0, done.stderr
-            assert checkout.make("restore", FILE=done.stdout.strip()).returncode == 0
-            assert server.process.running
-
-
-def test_make_restore_says_what_it_needs(checkout: Checkout) -> None:
-    done = checkout.make("restore")
+@pytest.mark.parametrize("file", ["", "nowhere.dump"])
+def test_make_restore_says_what_it_needs(checkout: Checkout, file: str) -> None:
+    done = checkout.make("restore", FILE=file)
     assert done.returncode != 0
     assert "FILE is missing" in done.stderr.splitlines()[0]
+    assert not (checkout.local / "postgres").exists()
