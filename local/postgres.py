@@ -103,6 +103,7 @@ class Postgres(Server):
         ]
         command += ["--pwfile=/dev/stdin", "--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"]
         command += ["--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync"]
+        command += [f"--set={name}={value}" for name, value in self._settings.items()]
         _run("initdb", command, environ=base_environ(), stdin=self._given["POSTGRES_PASSWORD"] + "\n")
 
     def _server(self, data_dir: Path) -> Process:

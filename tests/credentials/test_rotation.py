@@ -79,6 +79,8 @@ class Load:
     """Clients that ask until told to stop, and remember every answer that was none."""
 
     def __init__(self, url: str) -> None:
+        first = requests.get(url, timeout=20)
+        self.rows, self._whole = len(first.json()), first.content
         self.answers = 0
         self.lost: list[str] = []
         self._url = url
@@ -105,7 +107,7 @@ class Load:
             while not self._stop.is_set():
                 answer = session.get(self._url, timeout=20)
                 self.answers += 1
-                if answer.status_code != 200 or len(answer.json()) < 1000:
+                if answer.status_code != 200 or answer.content != self._whole:
                     self.lost.append(f"{answer.status_code} {answer.text[:200]}")
 
 
@@ -119,6 +121,7 @@ def test_the_password_changes_under_load(postgres: Postgres, api_rest: ApiRest, 
         assert wait_until(lambda: load.answers > asked + 20, timeout=20), load.lost
 
     with Load(f"{api_rest.url}/air_quality") as load:
+        assert load.rows > 1000
         grow(load)
         change(secret, "it's \\ $new")
         grow(load)  # the file is new, the role is not

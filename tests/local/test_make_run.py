@@ -181,7 +181,9 @@ def test_ctrl_c_while_it_starts(new_checkout: Callable[[str], Checkout]) -> None
         run.__exit__()
 
 
-def test_a_first_start_that_was_killed_begins_anew(new_checkout: Callable[[str], Checkout]) -> None:
+@pytest.fixture(scope="module")
+def killed(new_checkout: Callable[[str], Checkout]) -> Checkout:
+    """A checkout whose first start was killed; whichever test comes first begins it anew."""
     checkout = new_checkout(USERS[0])
     csv = checkout.folder / "slow.csv"
     os.mkfifo(csv)
@@ -192,7 +194,11 @@ def test_a_first_start_that_was_killed_begins_anew(new_checkout: Callable[[str],
         assert run.leaves_nothing(), run.processes()
     finally:
         run.__exit__()
-    with checkout.run() as again:
+    return checkout
+
+
+def test_a_first_start_that_was_killed_begins_anew(killed: Checkout) -> None:
+    with killed.run() as again:
         assert len(get(f"{again.url}/air_quality")) > 1000
 
 
@@ -231,8 +237,8 @@ def checkout_at_rest(new_checkout: Callable[[str], Checkout]) -> Checkout:
     return new_checkout(USERS[0])
 
 
-def test_a_bad_setting_ends_it_with_the_services_own_words(new_checkout: Callable[[str], Checkout]) -> None:
-    run = new_checkout(USERS[0]).run(CACHE_TTL="soon")
+def test_a_bad_setting_ends_it_with_the_services_own_words(killed: Checkout) -> None:
+    run = killed.run(CACHE_TTL="soon")
     try:
         assert run.status() != 0
         assert "CACHE_TTL" in run.output

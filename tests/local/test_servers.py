@@ -77,11 +77,6 @@ def test_a_server_outlives_the_thread_that_started_it(valkey: Valkey) -> None:
     valkey.stop()
 
 
-def test_an_empty_table_on_request(tmp_path: Path) -> None:
-    with Postgres(tmp_path / "data", environ=ENVIRON, sample=False) as server:
-        assert count(server) == 0
-
-
 def test_data_survive_a_crash(tmp_path: Path) -> None:
     with copied_database(tmp_path) as server:
         rows = count(server)
@@ -131,8 +126,10 @@ def test_a_taken_port_is_told(tmp_path: Path, valkey: Valkey) -> None:
 def test_nothing_survives_its_parent(tmp_path: Path) -> None:
     """Not even when the parent gets SIGKILL, and not the children's children either."""
     script = f"""
-import sys, time
-from tests.local.test_servers import *
+import time
+from pathlib import Path
+from local.template import ENVIRON, copied_database
+from local.valkey import Valkey
 folder = Path({str(tmp_path)!r})
 with copied_database(folder) as a, Valkey(folder / "valkey", environ=ENVIRON) as b:
     print(a.port, b.port, flush=True)

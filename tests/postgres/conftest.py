@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 from local.postgres import Postgres
+from local.template import ENVIRON, copied_database
 from psycopg2.extensions import connection
-from tests.postgres.database import ENVIRON, Database
+from tests.postgres.database import Database
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server that the init script filled with the sample, in a database of its own."""
-    folder = tmp_path_factory.mktemp("postgres")
-    with Postgres(folder / "data", environ=ENVIRON, settings={"fsync": "off"}) as server:
+    with copied_database(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 
@@ -38,7 +38,7 @@ def database(postgres: Postgres, request: pytest.FixtureRequest) -> Database:
     session = postgres.connect(dbname="postgres")
     session.autocommit = True
     with session.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
+        cursor.execute(f"CREATE DATABASE {name} STRATEGY file_copy")  # a quarter of the work
     session.close()
     return Database(postgres, name)
 

@@ -5,16 +5,6 @@ from pathlib import Path
 
 from local.postgres import Postgres
 
-ENVIRON = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_PASSWORD": "super 'user' \"$HOME\" \\ `id`",
-    "POSTGRES_DB": "air",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_PASSWORD": 'it\'s "quoted" \\n $HOME $(id) `id` é %s ; --',
-    "POSTGRES_API_SCHEMA": "api",
-    "POSTGRES_API_STATEMENT_TIMEOUT": "7",
-}
-
 
 class Database:
     """An empty database of the server, for one more run of the init script."""
@@ -45,6 +35,7 @@ class Database:
             session.close()
 
     def is_untouched(self) -> bool:
-        schemas = self.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'api'")
-        roles = self.query(f"SELECT count(*) FROM pg_roles WHERE rolname = '{self.name}_api'")
-        return schemas == roles == [(0,)]
+        return not self.query(
+            "SELECT nspname FROM pg_namespace WHERE nspname = 'api'"
+            f" UNION ALL SELECT rolname FROM pg_roles WHERE rolname = '{self.name}_api'"
+        )

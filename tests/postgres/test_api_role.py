@@ -2,10 +2,10 @@
 
 import pytest
 from local.postgres import Postgres
+from local.template import ENVIRON
 from psycopg2 import OperationalError
 from psycopg2.errors import InsufficientPrivilege, QueryCanceled, ReadOnlySqlTransaction
 from psycopg2.extensions import connection
-from tests.postgres.database import ENVIRON
 
 TABLE = "api.air_quality_measurements"
 

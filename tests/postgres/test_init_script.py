@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from local.postgres import Postgres
+from local.template import ENVIRON
 from psycopg2 import OperationalError
-from tests.postgres.database import ENVIRON, Database
+from tests.postgres.database import Database
 
 ROW = "2020-01-01 00:00:00.004,aq_own,1,2,3,4,5,6"
 
@@ -28,8 +29,8 @@ ROW = "2020-01-01 00:00:00.004,aq_own,1,2,3,4,5,6"
         "x" * 500,
     ],
 )
-def test_any_password_opens_the_door(database: Database, password: str) -> None:
-    done = database.init(POSTGRES_API_PASSWORD=password)
+def test_any_password_opens_the_door(database: Database, csv: Callable[..., str], password: str) -> None:
+    done = database.init(POSTGRES_API_PASSWORD=password, POSTGRES_CSV=csv(ROW))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert database.query("SELECT 1", user=f"{database.name}_api", password=password) == [(1,)]
     with pytest.raises(OperationalError):

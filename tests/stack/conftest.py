@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from local.processes import free_port
+from local.template import ENVIRON
 from tests.stack.compose import Compose, ComposeError
 from tests.stack.deployment import Deployment
 from tests.stack.native import Native
@@ -19,7 +20,7 @@ PASSWORDS = {
     "POSTGRES_MONITORING_PASSWORD": """mo'n"i @:/ \\ $tor""",
     "REDIS_MONITORING_PASSWORD": """se'e"r @:/ \\ $x""",
 }
-SETTINGS = PASSWORDS | {"CACHE_TTL": str(TTL), "CACHE_CONTROL_MAX_AGE": str(TTL)}
+TIMES = {"CACHE_TTL": str(TTL), "CACHE_CONTROL_MAX_AGE": str(TTL)}
 COMPOSE_ALONE = {
     "test_first_start.py",
     "test_monitoring.py",
@@ -46,10 +47,10 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     # A terminated run takes its containers along, as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if request.config.getoption("deployment") == "native":
-        with Native(SETTINGS, tmp_path_factory.mktemp("stack")) as native:
+        with Native(TIMES, tmp_path_factory.mktemp("stack")) as native:
             yield native
         return
-    compose = Compose(SETTINGS, free_port())
+    compose = Compose(PASSWORDS | TIMES, free_port())
     try:
         compose.up()
         yield compose
@@ -62,8 +63,9 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def passwords() -> list[str]:
-    return list(PASSWORDS.values())
+def passwords(request: pytest.FixtureRequest) -> list[str]:
+    given = ENVIRON if request.config.getoption("deployment") == "native" else PASSWORDS
+    return [value for name, value in given.items() if name.endswith("_PASSWORD")]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The native stack, as `make run` starts it, on free ports and with data of its own."""
+"""The native stack, as a later `make run` starts it, on free ports and with data of its own."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -6,25 +6,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local.postgres import Postgres
 from local.processes import ProcessError, port_is_free, wait_until
 from local.services import ApiCache, ApiRest
+from local.template import ENVIRON, copied_database
 from local.valkey import Valkey
 from tests.stack.deployment import Reply, ask
-
-DATABASE = {
-    "POSTGRES_USER": "postgres",
-    "POSTGRES_DB": "postgres",
-    "POSTGRES_API_USER": "api",
-    "POSTGRES_API_SCHEMA": "api",
-}
 
 
 class Native:
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
         self.folder = folder
-        settings = DATABASE | dict(settings)
-        postgres = Postgres(folder / "postgres", environ=settings)
+        settings = ENVIRON | dict(settings)
+        postgres = copied_database(folder / "postgres")
         redis = Valkey(folder / "redis", environ=settings)
         api_rest = ApiRest(settings | postgres.environ, output=folder / "api-rest.log")
         origin = {"BACKEND_HOST": api_rest.host, "BACKEND_PORT": str(api_rest.port)}

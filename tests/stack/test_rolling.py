@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from local.processes import port_is_free
 from tests.stack.compose import ROOT, Compose, ComposeError
-from tests.stack.conftest import SETTINGS
+from tests.stack.conftest import PASSWORDS, TIMES
 
 LOAD = Path(__file__).with_name("load.py")
 
@@ -16,7 +16,7 @@ LOAD = Path(__file__).with_name("load.py")
 @pytest.fixture
 def replicas() -> Iterator[Compose]:
     first = next(port for port in range(20_000, 30_000) if port_is_free(port) and port_is_free(port + 1))
-    compose = Compose(SETTINGS, f"{first}-{first + 1}", purpose="rolling")
+    compose = Compose(PASSWORDS | TIMES, f"{first}-{first + 1}", purpose="rolling")
     try:
         compose.up("--scale", "api-rest=2", "--scale", "api-cache=2")
         yield compose
