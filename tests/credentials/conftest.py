@@ -61,8 +61,8 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 class Door:
     """TLS in front of a server that was built without it; what passes through was encrypted and verified."""
 
-    def __init__(self, leaf: trustme.LeafCert, target: int) -> None:
-        self.port = free_port()
+    def __init__(self, leaf: trustme.LeafCert, target: int, port: int = 0) -> None:
+        self.port = port or free_port()
         self.entered = 0
         self._target = target
         self._writers: list[asyncio.StreamWriter] = []
