@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 from tests.delivery.manifests import compose
+from tests.monitoring.conftest import Observed
 from tests.monitoring.rules import (
     MONITORING,
     ROOT,
@@ -16,7 +17,6 @@ from tests.monitoring.rules import (
     rules,
     selectors,
 )
-from tests.monitoring.stack import Stack
 
 # Of the exporters and of Prometheus itself: `make test-prometheus` sees that they are there, too.
 OF_OTHERS = {
@@ -32,13 +32,9 @@ JOB = re.compile(r'job="([^"]+)"')
 
 
 @pytest.fixture(scope="module")
-def exported(stack: Stack) -> dict[str, set[str]]:
-    """The names that each service exports, once it has had something to count."""
-    assert stack.ask("/air_quality?limit=1", service="api-rest") == 200
-    stack.postgres.kill()
-    assert stack.ask("/air_quality?limit=1", service="api-rest") == 503
-    stack.postgres.start()
-    return {service: names_in(stack.metrics(service)) for service in ("api-rest", "api-cache")}
+def exported(observed: Observed) -> dict[str, set[str]]:
+    """The names that each service exports."""
+    return {service: names_in(text) for service, text in observed.metrics.items()}
 
 
 def names_in(text: str) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.delivery.manifests import compose
-from tests.logs.shipping import LOGS, ROOT, configuration, fields, shipped
+from tests.monitoring.shipping import LOGS, ROOT, configuration, fields, shipped
 
 PASSWORDS = {
     "ELASTIC_PASSWORD": """e'l"a \\ $x""",
@@ -105,7 +105,7 @@ class Elastic(BaseHTTPRequestHandler):
 def elastic() -> Iterator[Any]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Elastic)
     server.requests, server.status = [], 200  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # else it ends half a second late
     thread.start()
     yield server
     server.shutdown()

@@ -2,17 +2,14 @@
 
 import json
 import re
-from typing import Any
 
 import pytest
-from tests.logs.conftest import REQUEST_ID
-from tests.logs.shipping import LOGS, configuration, fields, shipped
+from tests.monitoring.conftest import REQUEST_ID, SERVICES, Lines
+from tests.monitoring.shipping import LOGS, configuration, fields, shipped
 
-Lines = dict[str, list[dict[str, Any]]]
 BY_FLUENT_BIT = {"@timestamp", "pod", "container", "stream"}
 PYTHON = {"keyword": str, "text": str, "short": int, "long": int, "double": int | float}
 OF_A_REQUEST = {"time", "level", "service", "method", "path", "status", "bytes", "duration", "request_id"}
-SERVICES = ["api-rest", "api-cache"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
