@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import psycopg2
-from psycopg2.errorcodes import QUERY_CANCELED
+from psycopg2.errorcodes import QUERY_CANCELED, TOO_MANY_CONNECTIONS
 from psycopg2.extensions import connection as Psycopg2Connection  # noqa: N812 - it is a class
 from psycopg2.extensions import cursor as Psycopg2Cursor  # noqa: N812
 from sqlalchemy import Engine, PoolProxiedConnection, Select, event
@@ -262,7 +262,15 @@ def _classified(error: BaseException | None) -> Unavailable:
             return Unavailable("The query was ended at the database.", kind="cancelled")
         detail = "The query took longer than the service allows; narrow it (from, to, id_entity, limit)."
         return Unavailable(detail, kind="timeout", retry_after=30)
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and _is_away(error.pgcode):
         return Unavailable("The database does not answer.", kind="down", retry_after=5)
     LOG.error("query refused: %s", error)
     return Unavailable("The database refused the query.", kind="refused", retry_after=30)
+
+
+def _is_away(state: str | None) -> bool:
+    """Whether an operational error's SQLSTATE means that nobody is there, not that a limit was met.
+
+    None comes from libpq itself; class 08 is the connection, 57 the server's end, 53300 too many connections.
+    """
+    return state is None or state.startswith(("08", "57")) or state == TOO_MANY_CONNECTIONS

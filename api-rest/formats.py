@@ -22,6 +22,8 @@ from csv_blocks import CsvBlocks
 
 RAW_LINES = r"FORMAT csv, DELIMITER E'\x01', QUOTE E'\x02'"
 COMMA_SEPARATED_TEXT = "FORMAT text, DELIMITER ',', NULL ''"
+MOST_ARGUMENTS = 100
+"""Of one function in Postgres (FUNC_MAX_ARGS)."""
 
 
 class Kind(Enum):
@@ -134,7 +136,14 @@ def _json_line(columns: Sequence[Column], *, before: str) -> ColumnElement[str]:
     for column in columns:
         parts += [orjson.dumps(column.name).decode() + ":", *_json_value(column), ","]
     parts[-1] = "}"
-    return func.concat(*_merged(parts), type_=Text)
+    return _concat(_merged(parts))
+
+
+def _concat(parts: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
+    """One text of all parts, also of more than Postgres passes to a function."""
+    some = [parts[at : at + MOST_ARGUMENTS] for at in range(0, len(parts), MOST_ARGUMENTS)]
+    texts = [func.concat(*each, type_=Text) for each in some]
+    return texts[0] if len(texts) == 1 else func.concat(*texts, type_=Text)
 
 
 def _json_value(column: Column) -> list[str | ColumnElement[Any]]:

@@ -18,6 +18,7 @@ from local.postgres import Postgres
 from local.services import ApiRest
 from local.template import copied_database
 
+from database import Unavailable, translated
 from tests.http_client import Client
 from tests.roles import role_settings
 
@@ -218,6 +219,24 @@ def test_a_slow_statement_is_a_503(impatient_service: ApiRest, big: Postgres) ->
     lock.close()
     assert response.status_code == 503
     assert "narrow" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "retry_after"),
+    [
+        pytest.param(f"SELECT concat({'1, ' * 100}1)", "refused", 30, id="a limit"),
+        pytest.param("SELECT 1 / 0", "refused", 30, id="data"),
+        pytest.param("SELECT pg_terminate_backend(pg_backend_pid())", "down", 5, id="end"),
+    ],
+)
+def test_an_error_says_whether_the_database_is_away(
+    postgres: Postgres, statement: str, kind: str, retry_after: int
+) -> None:
+    connection = postgres.connect()
+    with pytest.raises(Unavailable) as error, translated(), connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
+    assert (error.value.kind, error.value.retry_after) == (kind, retry_after)
 
 
 def test_a_slow_reader_is_cut_off(impatient_service: ApiRest, big: Postgres) -> None:

@@ -1,5 +1,8 @@
 """Aggregates and running means, against Python's own."""
 
+import csv
+import io
+import json
 import statistics
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -7,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from aggregates import STATISTICS
 from parameters import FIRST_INSTANT, LAST_INSTANT
 from tests.http_client import Client
 from tests.rows import rows
@@ -43,6 +47,23 @@ def test_statistics_of_a_day(client: Client, sql: Cursor) -> None:
         "no2_p98": pytest.approx(cuts[97]),
         "no2_count": 24,
     }
+
+
+def test_all_statistics_of_all_pollutants_at_once(client: Client) -> None:
+    """More columns than Postgres passes to one function."""
+    url = f"/air_quality/aggregate?id_entity=aq_salvia&statistic={','.join(STATISTICS)}"
+    objects = client.get(url).json()
+    assert {len(each) for each in objects} == {3 + 6 * len(STATISTICS)}
+    assert [json.loads(line) for line in client.get(f"{url}&format=ndjson").text.splitlines()] == objects
+    table = csv.DictReader(io.StringIO(client.get(f"{url}&format=csv").text))
+    assert [{name: as_json(text) for name, text in row.items()} for row in table] == objects
+
+
+def as_json(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2020-03-29", 23), ("2020-10-25", 25), ("2020-06-01", 24)])
