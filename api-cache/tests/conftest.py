@@ -41,6 +41,14 @@ def cache(valkey, origin, log):
         yield service
 
 
+@pytest.fixture(scope="session")
+def one_worker(valkey, origin, tmp_path_factory):
+    """Another one, which differs in that a single worker has all connections."""
+    output = tmp_path_factory.mktemp("one-worker") / "cache.log"
+    with ApiCache(settings(valkey, origin, CACHE_WORKERS="1"), output=output) as service:
+        yield service
+
+
 @pytest.fixture
 def make_cache(origin, valkey, tmp_path):
     """More caches, with settings of their own."""
@@ -75,11 +83,33 @@ def own_valkey(tmp_path):
         yield server
 
 
+@pytest.fixture(scope="module")
+def lasting_valkey(tmp_path_factory):
+    with Valkey(tmp_path_factory.mktemp("lasting") / "data", environ={"REDIS_PASSWORD": PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture
+def mended_valkey(lasting_valkey):
+    """One that is mended after each test, so that the caches of several may use it."""
+    with connected(lasting_valkey) as connection:
+        whole = connection.config_get("maxmemory*")
+        yield lasting_valkey
+        if not lasting_valkey.process.running:
+            lasting_valkey.start()
+        lasting_valkey.resume()
+        connection.config_set(*itertools.chain.from_iterable(whole.items()))
+
+
 @pytest.fixture
 def client(valkey):
     """Of Redis."""
-    with redis.Redis(valkey.host, valkey.port, password=PASSWORD) as connection:
+    with connected(valkey) as connection:
         yield connection
+
+
+def connected(valkey) -> redis.Redis:
+    return redis.Redis(valkey.host, valkey.port, password=PASSWORD)
 
 
 def eventually(claim, timeout=5.0):

@@ -215,6 +215,11 @@ def raw(port: int, data: bytes, *, until: bytes | None = None, timeout: float = 
     return found
 
 
+def warm(cache, path: str) -> None:
+    """Ask until each worker holds it in memory, be it that Redis is only just there again."""
+    assert wait_until(lambda: {ask(cache.port, path).cache for _ in range(8)} == {"hit"}, timeout=10)
+
+
 def metrics(cache) -> dict[str, float]:
     """What /metrics says, by the name with its labels."""
     lines = ask(cache.port, "/metrics").body.decode().splitlines()

@@ -9,15 +9,20 @@ import socket
 import threading
 
 import pytest
-import redis
 from backports import zstd
 from local.processes import wait_until
 
-from tests.conftest import PASSWORD
+from store.stored import target_hash
 from tests.support import answer, ask, fresh_path, metrics
 
 TEXT = b'{"station": "aq_salvia", "no2": 41.5}\n' * 100
 CHUNKED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture
+def narrow(shared_cache):
+    """A cache that keeps what nothing is said of for a second, and takes requests of a kilobyte at most."""
+    return shared_cache(CACHE_TTL="1", CACHE_MAX_REQUEST_BYTES="1000")
 
 
 def get(cache, target, *lines, **more):
@@ -64,13 +69,12 @@ def test_head_is_answered_from_the_entry_of_get(cache, origin):
     assert len(origin.asked(path)) == 1
 
 
-def test_an_origin_without_a_word_gets_cache_ttl(make_cache, origin):
-    cache = make_cache(CACHE_TTL="1")
+def test_an_origin_without_a_word_gets_cache_ttl(narrow, origin):
     path = fresh_path()
     origin.on(path, answer(b"x"))
-    assert get(cache, path)["Cache-Status"] == "api-cache; fwd=miss; stored"
-    assert get(cache, path)["Cache-Status"] == "api-cache; hit; ttl=1"
-    assert wait_until(lambda: get(cache, path).cache != "hit", timeout=5)
+    assert get(narrow, path)["Cache-Status"] == "api-cache; fwd=miss; stored"
+    assert get(narrow, path)["Cache-Status"] == "api-cache; hit; ttl=1"
+    assert wait_until(lambda: get(narrow, path).cache != "hit", timeout=5)
     assert len(origin.asked(path)) == 2
 
 
@@ -172,16 +176,15 @@ def test_chunked_content_is_passed_on(cache, origin):
     assert get(cache, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).body == b"abcde"
 
 
-def test_content_beyond_the_limit_is_413(shared_cache, origin):
-    cache = shared_cache(CACHE_MAX_REQUEST_BYTES="1000")
+def test_content_beyond_the_limit_is_413(narrow, origin):
     path = fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.body)))
-    assert get(cache, path, method="POST", body=b"x" * 1000).status == 200
+    assert get(narrow, path, method="POST", body=b"x" * 1000).status == 200
     for size in (1001, 5_000_000):  # whoever only reads after all is sent gets the answer, too
-        assert get(cache, path, method="POST", body=b"x" * size).status == 413
+        assert get(narrow, path, method="POST", body=b"x" * size).status == 413
         chunked = b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
-        assert get(cache, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).status == 413
-    assert get(cache, path).status == 200
+        assert get(narrow, path, ("Transfer-Encoding", "chunked"), method="POST", body=chunked).status == 413
+    assert get(narrow, path).status == 200
 
 
 def test_nothing_of_the_client_that_the_key_lacks_reaches_the_origin(cache, origin):
@@ -401,17 +404,16 @@ def test_a_request_leaves_one_log_line(cache, origin, log):
     assert origin.asked(f"{path}?a=%22")[0].values("X-Request-ID") == ["mine"]
 
 
-def test_a_client_that_sends_too_much_is_no_error_of_the_origin(shared_cache, origin):
+def test_a_client_that_sends_too_much_is_no_error_of_the_origin(narrow, origin):
     """The origin has the head by then, and never gets all of the content."""
-    cache = shared_cache(CACHE_MAX_REQUEST_BYTES="1000")
     path = fresh_path()
-    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", narrow.port), timeout=10) as sock:
         head = b"POST %b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" % path.encode()
         sock.sendall(head + b"1\r\nx\r\n")
         assert wait_until(lambda: path in origin.begun, timeout=5)
         sock.sendall(b"2000\r\n" + bytes(0x2000) + b"\r\n0\r\n\r\n")
         assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
-    assert not [name for name in metrics(cache) if name.startswith("api_cache_origin_errors_total")]
+    assert not [name for name in metrics(narrow) if name.startswith("api_cache_origin_errors_total")]
 
 
 def test_the_log_counts_what_was_sent_of_an_answer_that_broke_off(cache, origin, log):
@@ -476,14 +478,13 @@ def test_our_own_answers_have_a_date(cache):
         assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", get(cache, target)["Date"])
 
 
-def test_too_many_variants_do_not_fill_redis(own_valkey, make_cache, origin):
-    cache = make_cache(redis=own_valkey)
+def test_too_many_variants_do_not_fill_redis(cache, client, origin):
     path = fresh_path()
     origin.on(path, answer(b"x", "Vary: X-A", "Cache-Control: max-age=600"))
     for number in range(70):
         assert get(cache, path, ("X-A", str(number))).status == 200
-    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
-        (index,) = client.keys("api-cache:1:i:*")
-        assert client.hlen(index) <= 64
-        lasting = [name for name in client.keys("api-cache:1:b:*") if client.pttl(name) > 61_000]
-        assert len(lasting) == client.hlen(index)
+    (index,) = client.keys(f"api-cache:1:i:{target_hash(path)}")
+    assert client.hlen(index) <= 64
+    bodies = client.keys(f"api-cache:1:b:{target_hash(path)}:*")
+    lasting = [name for name in bodies if client.pttl(name) > 61_000]
+    assert len(lasting) == client.hlen(index)

@@ -83,7 +83,7 @@ def test_what_the_client_cannot_use_stays_here(cache, origin, version, interim):
     assert found.endswith(b"final")
 
 
-def test_who_shares_the_answer_gets_the_answer_alone(make_cache, origin):
+def test_who_shares_the_answer_gets_the_answer_alone(one_worker, origin):
     path = fresh_path()
     joined = threading.Event()
 
@@ -92,15 +92,14 @@ def test_who_shares_the_answer_gets_the_answer_alone(make_cache, origin):
         wire.send(HINTS + FINAL)
 
     origin.on(path, script)
-    cache = make_cache(CACHE_WORKERS="1")
     with (
-        socket.create_connection(("127.0.0.1", cache.port), timeout=10) as first,
-        socket.create_connection(("127.0.0.1", cache.port), timeout=10) as second,
+        socket.create_connection(("127.0.0.1", one_worker.port), timeout=10) as first,
+        socket.create_connection(("127.0.0.1", one_worker.port), timeout=10) as second,
     ):
         first.sendall(request(path))
         assert wait_until(lambda: origin.asked(path), timeout=5)
         second.sendall(request(path))
-        assert wait_until(lambda: waiting(cache) == 1, timeout=5)
+        assert wait_until(lambda: waiting(one_worker) == 1, timeout=5)
         joined.set()
         both = [b"".join(iter(lambda sock=sock: sock.recv(65536), b"")) for sock in (first, second)]
     assert [heads(each) for each in both] == [

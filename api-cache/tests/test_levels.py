@@ -5,7 +5,6 @@ import gzip
 import time
 
 import pytest
-import redis
 from backports import zstd
 from local.processes import wait_until
 from local.services import ApiCache
@@ -16,8 +15,8 @@ from store import layout
 from store.breaker import StoreUnavailable
 from store.shared import Store
 from store.stored import Body, Stored, checksum, target_hash
-from tests.conftest import PASSWORD, settings
-from tests.support import answer, ask, fresh_path, metrics
+from tests.conftest import PASSWORD, connected, settings
+from tests.support import answer, ask, fresh_path, metrics, warm
 
 BODY = b"a body\n" * 1000
 ENTRY = storing.entry(Exchange(Request("GET", "/x", Headers()), Response(200, Headers()), 0, 0), Policy())
@@ -30,15 +29,22 @@ def other(valkey, origin, tmp_path_factory):
         yield service
 
 
+@pytest.fixture
+def without_memory(shared_cache):
+    """A cache that has what it stores in Redis alone, and not all of that."""
+    return shared_cache(CACHE_MEMORY_BYTES="0", CACHE_MAX_OBJECT_BYTES="100000")
+
+
+@pytest.fixture
+def fragile(shared_cache, mended_valkey, path):
+    """A cache whose Redis may be broken; it holds the path in memory."""
+    cache = shared_cache(redis=mended_valkey)
+    warm(cache, path)
+    return cache
+
+
 def get(cache, target, *lines, **more):
     return ask(cache.port, target, *lines, **more)
-
-
-def warm(cache, path, number=8):
-    """Ask until both workers hold it in memory."""
-    for _ in range(number):
-        found = get(cache, path)
-    assert found.cache == "hit"
 
 
 def index(path):
@@ -88,20 +94,18 @@ def test_who_has_an_answer_finds_it_stored_everywhere(cache, other, origin, clie
 
 
 def test_a_redis_that_hangs_delays_the_end_of_an_answer_by_no_more_than_its_timeout(
-    own_valkey, make_cache, origin
+    fragile, mended_valkey, origin
 ):
-    cache = make_cache(redis=own_valkey)
     target = fresh_path()
 
     def script(wire, _):
-        own_valkey.process.pause()  # by now it has said that nothing is stored, and who may ask
+        mended_valkey.pause()  # by now it has said that nothing is stored, and who may ask
         wire.send(answer(BODY, "Cache-Control: max-age=60"))
 
     origin.on(target, script)
     begun = time.monotonic()
-    assert get(cache, target).body == BODY
+    assert get(fragile, target).body == BODY
     assert time.monotonic() - begun < 1.0
-    own_valkey.process.resume()
 
 
 def test_a_key_deleted_by_hand_is_gone_from_memory_everywhere_within_100_ms(cache, other, path, client):
@@ -185,15 +189,14 @@ def test_a_damaged_body_that_came_with_its_entry_is_never_sent(cache, other, cli
     ],
     ids=["garbage", "older-format", "bit-rot", "other-body", "no-body", "other-type"],
 )
-def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(shared_cache, client, path, harm):
-    cache = shared_cache(CACHE_MEMORY_BYTES="0")
-    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
+def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(without_memory, client, path, harm):
+    assert wait_until(lambda: get(without_memory, path).cache == "hit", timeout=10)
     (field,), (body,) = client.hkeys(index(path)), client.keys(f"api-cache:1:b:{target_hash(path)}:*")
     harm(client, index(path), field, body)
     for _ in range(3):
-        found = get(cache, path)
+        found = get(without_memory, path)
         assert (found.status, found.body) == (200, BODY)
-    assert get(cache, path).status == 200
+    assert get(without_memory, path).status == 200
 
 
 @pytest.mark.parametrize(
@@ -217,41 +220,37 @@ def test_what_somebody_else_wrote_is_invalidated_and_harms_no_other_target(cache
         assert {get(cache, target).cache for _ in range(8)} == {"hit"}
 
 
-def test_a_full_redis_stores_nothing_and_harms_nothing(own_valkey, make_cache, path, origin):
-    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
-        cache = make_cache(redis=own_valkey)
-        warm(cache, path)
+def test_a_full_redis_stores_nothing_and_harms_nothing(fragile, mended_valkey, path, origin):
+    with connected(mended_valkey) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "1")
         other = fresh_path()
         origin.on(other, answer(BODY))
         for _ in range(4):
-            assert (get(cache, other).status, get(cache, other).body) == (200, BODY)
-        assert get(cache, path).cache == "hit"
-        get(cache, path, method="DELETE")  # an invalidation works all the same
-        assert wait_until(lambda: get(cache, path).cache != "hit", timeout=1)
+            assert (get(fragile, other).status, get(fragile, other).body) == (200, BODY)
+        assert get(fragile, path).cache == "hit"
+        get(fragile, path, method="DELETE")  # an invalidation works all the same
+        assert wait_until(lambda: get(fragile, path).cache != "hit", timeout=1)
         client.config_set("maxmemory", "100mb")
-        assert wait_until(lambda: get(cache, other).cache == "hit", timeout=5)
+        assert wait_until(lambda: get(fragile, other).cache == "hit", timeout=5)
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_without_redis_requests_are_forwarded_and_it_comes_back_by_itself(
-    own_valkey, make_cache, path, fault
+    fragile, mended_valkey, path, fault
 ):
-    cache = make_cache(redis=own_valkey)
-    warm(cache, path)
-    getattr(own_valkey, fault)() if hasattr(own_valkey, fault) else getattr(own_valkey.process, fault)()
+    getattr(mended_valkey, fault)()
     for _ in range(6):
         begun = time.monotonic()
-        found = get(cache, path)
+        found = get(fragile, path)
         assert (found.status, found.body) == (200, BODY)
         assert time.monotonic() - begun < 2
-    assert wait_until(lambda: get(cache, path).cache.startswith("fwd"), timeout=2)  # memory is unused
+    assert wait_until(lambda: get(fragile, path).cache.startswith("fwd"), timeout=2)  # memory is unused
     if fault == "pause":
-        own_valkey.process.resume()
+        mended_valkey.resume()
     else:
-        own_valkey.start()
-    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
+        mended_valkey.start()
+    assert wait_until(lambda: get(fragile, path).cache == "hit", timeout=10)
 
 
 def test_an_invalidation_that_redis_missed_is_not_forgotten(own_valkey, make_cache, path, origin):
@@ -261,7 +260,7 @@ def test_an_invalidation_that_redis_missed_is_not_forgotten(own_valkey, make_cac
     get(cache, path, ("Cache-Control", "no-cache"))  # from now on Redis is left alone
     get(cache, path, method="POST", body=b"x")
     own_valkey.process.resume()
-    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as client:
+    with connected(own_valkey) as client:
         # Other replicas still have it, so Redis hears of it though nobody asks this one for anything.
         assert wait_until(lambda: not client.exists(index(path)), timeout=2.5)
     asked = len(origin.asked(path))
@@ -335,11 +334,10 @@ def test_a_large_body_streams_from_redis_in_both_codings(make_cache, origin):
         assert get(cache, path, ("Range", "bytes=1000000-1000009")).body == body[1000000:1000010]
 
 
-def test_what_is_too_large_is_passed_on_and_not_stored(make_cache, origin):
-    cache = make_cache(CACHE_MAX_OBJECT_BYTES="100000")
+def test_what_is_too_large_is_passed_on_and_not_stored(without_memory, origin):
     path = fresh_path()
     body = bytes(range(256)) * 4000
     origin.on(path, answer(body))
     for _ in range(2):
-        assert get(cache, path).body == body
+        assert get(without_memory, path).body == body
     assert len(origin.asked(path)) == 2

@@ -4,11 +4,10 @@ import contextlib
 import resource
 import socket
 
-import redis
 from local.processes import wait_until
 from local.services import ApiCache
 
-from tests.conftest import PASSWORD, settings
+from tests.conftest import connected, settings
 from tests.support import all_wait, answer, ask, fresh_path, metrics, raw, resident, together, workers
 
 MEGABYTE = 2**20
@@ -60,16 +59,20 @@ def test_many_slow_clients_share_the_memory_of_one(make_cache, origin):
             assert resident(worker) - before < 120 * MEGABYTE, (size, (resident(worker) - before) / MEGABYTE)
 
 
-def test_what_comes_after_the_last_request_is_passed_over(make_cache, origin):
-    cache = make_cache()
-    path = fresh_path()
+def test_what_comes_after_the_last_request_is_passed_over(one_worker, origin):
+    path, earlier, later = fresh_path(), fresh_path("earlier"), fresh_path("later")
     origin.on(path, answer(b"done", "Cache-Control: no-store"))
     request = b"GET %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % path.encode()
-    found = raw(cache.port, request + b"GET /another HTTP/1.1\r\nHost: h\r\n\r\n")
+    ask(one_worker.port, earlier)
+    found = raw(one_worker.port, request + b"GET /another HTTP/1.1\r\nHost: h\r\n\r\n")
     assert found.count(b"HTTP/1.1 ") == 1
     assert not origin.asked("/another")
-    cache.stop()  # only then all of its log is written
-    assert '"status": 400' not in cache.process.output.read_text()
+    ask(one_worker.port, later)
+    log = one_worker.process.output
+    assert wait_until(lambda: f'"{later}"' in log.read_text(), timeout=5)
+    between = log.read_text().partition(f'"{earlier}"')[2].partition(f'"{later}"')[0]
+    assert path in between
+    assert '"status": 400' not in between
 
 
 def test_metrics_count_redis_once_and_those_who_shared(make_cache, own_valkey, origin):
@@ -89,7 +92,7 @@ def test_metrics_count_redis_once_and_those_who_shared(make_cache, own_valkey, o
 
     assert wait_until(some_share, timeout=20)
     assert metrics(cache)["api_cache_collapsed_requests_total"] == sum(shared)
-    with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as connection:
+    with connected(own_valkey) as connection:
 
         def counts_it_once():
             return metrics(cache)['api_cache_level_entries{level="redis"}'] == connection.dbsize()

@@ -39,6 +39,12 @@ def fragile(shared_cache, own_origin):
     return shared_cache(BACKEND_PORT=str(own_origin.port), **IMPATIENT)
 
 
+@pytest.fixture
+def hasty(shared_cache):
+    """A cache that does not wait long for the answer to another one's request."""
+    return shared_cache(CACHE_COLLAPSE_WAIT="0.3")
+
+
 STALE = "Cache-Control: max-age=0"
 
 
@@ -100,22 +106,21 @@ def test_what_stands_in_for_an_error_says_that_the_client_wanted_to_ask(impatien
     assert found.cache == "fwd=request; fwd-status=503; detail=stale-if-error"
 
 
-def test_a_silent_origin_is_a_504_in_time_and_stale_serves_at_once_after_it(make_cache, origin):
-    cache = make_cache(**IMPATIENT)
+def test_a_silent_origin_is_a_504_in_time_and_stale_serves_at_once_after_it(fragile, own_origin):
     path, other = fresh_path(), fresh_path()
-    origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
-    stored(cache, path)
+    own_origin.on(path, answer(b"old", STALE, 'ETag: "1"'))
+    stored(fragile, path)
     never = threading.Event()
     silence = lambda *_: never.wait(20) and False  # noqa: E731
-    origin.on(path, silence)
-    origin.on(other, silence)
+    own_origin.on(path, silence)
+    own_origin.on(other, silence)
     begun = time.monotonic()
-    assert ask(cache.port, other).status == 504
-    assert ask(cache.port, path).body == b"old"
+    assert ask(fragile.port, other).status == 504
+    assert ask(fragile.port, path).body == b"old"
     assert time.monotonic() - begun < 6
     begun = time.monotonic()
     for _ in range(10):
-        assert ask(cache.port, path).body == b"old"
+        assert ask(fragile.port, path).body == b"old"
     assert time.monotonic() - begun < 6  # once in each worker at most
     never.set()
 
@@ -153,16 +158,15 @@ def test_a_replica_that_hangs_up_on_a_new_connection_is_asked_again(cache, origi
     assert (ask(cache.port, path).body, len(origin.asked(path))) == (b"x", 2)
 
 
-def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(shared_cache, origin):
+def test_an_origin_that_always_hangs_up_is_not_asked_for_ever(one_worker, origin):
     """However many connections are idle: one of them fails, then new ones are tried."""
-    cache = shared_cache(CACHE_WORKERS="1")
     path, busy = fresh_path(), fresh_path()
     together = threading.Barrier(12)
     origin.on(busy, lambda wire, _: together.wait(10) is not None and wire.send(answer(b"x")) is None)
     with ThreadPoolExecutor(together.parties) as pool:
-        list(pool.map(lambda number: ask(cache.port, f"{busy}?{number}"), range(together.parties)))
+        list(pool.map(lambda number: ask(one_worker.port, f"{busy}?{number}"), range(together.parties)))
     origin.on(path, lambda *_: False)
-    assert ask(cache.port, path).status == 502
+    assert ask(one_worker.port, path).status == 502
     assert len(origin.asked(path)) == 4
 
 
@@ -199,13 +203,12 @@ def test_a_dead_replica_takes_only_its_share_of_the_time(origin):
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-def test_an_answer_without_content_gives_its_connection_back(shared_cache, origin, method, status):
-    cache = shared_cache(CACHE_WORKERS="1")
+def test_an_answer_without_content_gives_its_connection_back(one_worker, origin, method, status):
     path = fresh_path()
     head = f"HTTP/1.1 {status} X\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n".encode()
     origin.on(path, head)
     for _ in range(5):
-        assert ask(cache.port, path, ("If-None-Match", '"x"'), method=method).status == status
+        assert ask(one_worker.port, path, ("If-None-Match", '"x"'), method=method).status == status
     assert len({each.connection for each in origin.asked(path)}) == 1
 
 
@@ -251,8 +254,7 @@ def test_500_clients_of_2_replicas_with_2_workers_make_one_request(make_cache, o
     assert len(origin.asked(path)) == 1
 
 
-def test_a_slow_leader_does_not_hold_the_others_for_ever(make_cache, origin):
-    cache = make_cache(CACHE_COLLAPSE_WAIT="0.3")
+def test_a_slow_leader_does_not_hold_the_others_for_ever(hasty, origin):
     path = fresh_path()
     release = threading.Event()
 
@@ -262,11 +264,11 @@ def test_a_slow_leader_does_not_hold_the_others_for_ever(make_cache, origin):
         wire.send(answer(b"x", "Cache-Control: max-age=60"))
 
     origin.on(path, script)
-    leader = threading.Thread(target=ask, args=(cache.port, path))
+    leader = threading.Thread(target=ask, args=(hasty.port, path))
     leader.start()
     assert wait_until(lambda: origin.asked(path), timeout=5)
     begun = time.monotonic()
-    assert ask(cache.port, path).body == b"x"
+    assert ask(hasty.port, path).body == b"x"
     assert time.monotonic() - begun < 5
     release.set()
     leader.join()
@@ -312,10 +314,10 @@ def test_a_cache_that_is_its_own_origin_says_so_at_once(make_cache):
     assert time.monotonic() - begun < 4  # none of them has waited for itself
 
 
-def test_a_cache_may_be_in_front_of_another_one(make_cache, cache, origin):
+def test_a_cache_may_be_in_front_of_another_one(make_cache, hasty, origin):
     path = fresh_path()
     origin.on(path, answer(b"far", "Cache-Control: max-age=60"))
-    outer = make_cache(BACKEND_PORT=str(cache.port))
+    outer = make_cache(BACKEND_PORT=str(hasty.port))
     cdn = ("CDN-Loop", "far.example; v=1, api-cache-0123456789abcdef")
     assert ask(outer.port, path, cdn).body == b"far"
     loops = ", ".join(origin.asked(path)[0].values("CDN-Loop"))

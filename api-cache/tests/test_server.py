@@ -113,18 +113,17 @@ def test_pipelined_requests_are_answered_in_order(cache, origin):
     assert [part[:4] for part in found.split(b"\r\n\r\n")[1:]] == [b"slow", b"slow", b"fast", b"slow"]
 
 
-def test_a_method_in_two_pieces_is_not_taken_for_the_last_of_them(shared_cache, origin):
+def test_a_method_in_two_pieces_is_not_taken_for_the_last_of_them(one_worker, origin):
     """Though the last one is to the byte a request that was a plain hit before."""
-    cache = shared_cache(CACHE_WORKERS="1")
     path, other = fresh_path(), fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.method.encode(), "Cache-Control: max-age=60")))
     request = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
-    found = [raw(cache.port, request, until=b"\r\n\r\nGET") for _ in range(5)]
+    found = [raw(one_worker.port, request, until=b"\r\n\r\nGET") for _ in range(5)]
     assert b"; hit" in found[-1]
-    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", one_worker.port), timeout=10) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(b"FOR")
-        ask(cache.port, other)  # by then its only worker has read that
+        ask(one_worker.port, other)  # by then its only worker has read that
         sock.sendall(request)
         answered = b""
         while not answered.endswith(b"GET"):
@@ -222,24 +221,25 @@ def test_a_slow_client_slows_neither_the_storing_nor_others(cache, origin):
     assert len(origin.asked(path)) == 1
 
 
-def test_a_slow_miss_holds_up_no_hit(shared_cache, origin):
-    cache = shared_cache(CACHE_WORKERS="1")
+def test_a_slow_miss_holds_up_no_hit(one_worker, origin):
     hit = fresh_path()
     origin.on(hit, answer(b"x"))
-    ask(cache.port, hit)
+    ask(one_worker.port, hit)
     release = threading.Event()
     slow = fresh_path()
     origin.on(
         slow, lambda wire, _: release.wait(20) and wire.send(answer(b"slow", "Cache-Control: no-store"))
     )
-    clients = [threading.Thread(target=ask, args=(cache.port, f"{slow}?{number}")) for number in range(50)]
+    clients = [
+        threading.Thread(target=ask, args=(one_worker.port, f"{slow}?{number}")) for number in range(50)
+    ]
     for client in clients:
         client.start()
     assert wait_until(
         lambda: len([each for each in origin.received if each.target.startswith(slow)]) == 50, timeout=10
     )
     begun = time.monotonic()
-    assert all(ask(cache.port, hit).cache == "hit" for _ in range(20))
+    assert all(ask(one_worker.port, hit).cache == "hit" for _ in range(20))
     assert time.monotonic() - begun < 5
     release.set()
     for client in clients:

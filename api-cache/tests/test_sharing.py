@@ -8,12 +8,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import redis
 from local.processes import wait_until
 
 from store.stored import target_hash
-from tests.conftest import PASSWORD
-from tests.support import all_wait, answer, ask, fresh_path, metrics, together, waiting
+from tests.conftest import connected
+from tests.support import all_wait, answer, ask, fresh_path, metrics, together, waiting, warm
 
 CLIENTS = 30
 BODY = b"0123456789" * 500
@@ -31,14 +30,13 @@ def when_all_wait(origin, cache, path, number, data):
 
 
 @pytest.mark.parametrize("said", ["private", "no-store", "max-age=60, private"])
-def test_rfc9111_5_2_2_7_a_304_for_one_client_is_not_shared(shared_cache, origin, said):
-    cache = shared_cache(CACHE_WORKERS="1")
+def test_rfc9111_5_2_2_7_a_304_for_one_client_is_not_shared(one_worker, origin, said):
     path = fresh_path()
 
     def script(wire, received):
         (who,) = received.values("who") or ["nobody"]
         if received.values("if-none-match"):
-            wait_until(lambda: waiting(cache) == CLIENTS - 1, timeout=10)
+            wait_until(lambda: waiting(one_worker) == CLIENTS - 1, timeout=10)
             head = f'HTTP/1.1 304 X\r\nETag: "a"\r\nCache-Control: {said}\r\nWhose: {who}\r\n\r\n'
             wire.send(head.encode())
         else:
@@ -48,8 +46,8 @@ def test_rfc9111_5_2_2_7_a_304_for_one_client_is_not_shared(shared_cache, origin
             wire.send(answer(BODY, 'ETag: "a"', f"Whose: {who}", *lines))
 
     origin.on(path, script)
-    ask(cache.port, path)
-    found = together(cache, path, CLIENTS)
+    ask(one_worker.port, path)
+    found = together(one_worker, path, CLIENTS)
     assert {who: each["whose"] for who, each in found.items()} == {who: who for who in found}
     assert all("stored" not in each.cache for each in found.values())
 
@@ -105,12 +103,14 @@ def test_a_body_damaged_at_its_end_breaks_off_once(shared_cache, client, origin)
 
 
 @pytest.mark.parametrize("harm", ["dead", "full"])
-def test_without_redis_each_process_still_asks_once(own_valkey, make_cache, origin, harm):
-    cache = make_cache(redis=own_valkey)
+def test_without_redis_each_process_still_asks_once(mended_valkey, shared_cache, origin, harm):
+    cache, path = shared_cache(redis=mended_valkey), fresh_path()
+    origin.on(path, answer(b"x", "Cache-Control: max-age=60"))
+    warm(cache, path)
     if harm == "dead":
-        own_valkey.process.kill()
+        mended_valkey.kill()
     else:
-        with redis.Redis(own_valkey.host, own_valkey.port, password=PASSWORD) as connection:
+        with connected(mended_valkey) as connection:
             connection.config_set("maxmemory-policy", "noeviction")
             connection.config_set("maxmemory", 1)
     path = fresh_path()
