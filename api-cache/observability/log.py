@@ -74,11 +74,11 @@ class Log:
 
     def _flush(self) -> None:
         waiting = self._waiting  # others append meanwhile: take only what is there now
-        lines = "".join([waiting.popleft() for _ in range(len(waiting))])
-        self._write(lines.encode())
-        self._written_bytes += len(lines)
+        data = "".join([waiting.popleft() for _ in range(len(waiting))]).encode()
+        self._write(memoryview(data))  # a slice of which is no copy
+        self._written_bytes += len(data)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: memoryview) -> None:
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
