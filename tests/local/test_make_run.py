@@ -200,6 +200,9 @@ def killed(new_checkout: Callable[[str], Checkout]) -> Checkout:
 def test_a_first_start_that_was_killed_begins_anew(killed: Checkout) -> None:
     with killed.run() as again:
         assert len(get(f"{again.url}/air_quality")) > 1000
+        # In good order: the next Postgres takes a killed one for alive until process 1 has waited for it.
+        again.ctrl_c()
+        assert again.leaves_nothing(), again.processes()
 
 
 def is_read(fifo: Path) -> bool:
