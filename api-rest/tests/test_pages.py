@@ -141,8 +141,6 @@ def test_the_newest_of_many_stations(client: Client) -> None:
 
 
 def test_a_shape_does_not_grow_with_the_stations() -> None:
-    shapes = {
-        Shape.of({"id_entity": [str(n) for n in range(count)]})[0]
-        for count in range(MERGED_STATIONS + 1, 3000)
-    }
+    names = [str(number) for number in range(3000)]
+    shapes = {Shape.of({"id_entity": names[:count]})[0] for count in range(MERGED_STATIONS + 1, len(names))}
     assert len(shapes) == 1
