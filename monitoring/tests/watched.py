@@ -115,6 +115,7 @@ class Watched:
             "PGUSER": SETTINGS["POSTGRES_USER"],
             "PGPASSWORD": SETTINGS["POSTGRES_PASSWORD"],
             "PGDATABASE": SETTINGS["POSTGRES_DB"],
+            "PGOPTIONS": "-c scram_iterations=4096",  # the exporter takes no password that was hashed once
         }
         environ = {**os.environ, **libpq, **PASSWORDS, "PATH": f"{BIN}:{os.environ['PATH']}"}
         for _ in range(2):  # it may run again
