@@ -66,7 +66,7 @@ class Valkey(Server):
         self.data_dir.mkdir(parents=True, exist_ok=True)
 
     def answers(self) -> bool:
-        """Whether it takes its password.
+        """Whether it takes its password, and has read its data.
 
         Asked without a client library: to import one takes longer than all else that `make run` imports.
         """
@@ -74,8 +74,9 @@ class Valkey(Server):
         login = b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(password), password)
         try:
             with socket.create_connection((self.host, self.port), timeout=1) as connection:
-                connection.sendall(login)
-                return connection.recv(5) == b"+OK\r\n"
+                connection.sendall(login + b"*1\r\n$4\r\nPING\r\n")
+                with connection.makefile("rb") as replies:
+                    return replies.readline() + replies.readline() == b"+OK\r\n+PONG\r\n"
         except OSError:
             return False
 
