@@ -54,7 +54,7 @@ class Sending:
         head, content = self._head(request_id, is_last=is_last), self._reply.content
         if isinstance(content, bytes):
             content = b"" if self._is_bodiless else content
-            wire.write(head + content)
+            wire.write_whole(head, content)
             self.size = len(content)
             await wire.drained(patience)
         else:
