@@ -56,14 +56,15 @@ def create_app(
     store = store or create_store(config, counters, log)
     origin = origin or create_origin(config)
     memory = Memory(config.cache_memory_bytes)
+    access = Access(counters, log)
     return Cache(
         store=store,
         memory=memory,
         origin=origin,
         proxy=create_proxy(config, store, memory, origin, counters, clock),
-        hits=Hits(memory, clock),
+        hits=Hits(memory, clock, access.note),
         endpoints=Endpoints(shared),
-        access=Access(counters, log),
+        access=access,
         patience=patience_of(config),
         max_request_bytes=config.cache_max_request_bytes,
     )

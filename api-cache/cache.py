@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from origin.client import Content, Origin
     from proxy import Proxy
     from server.application import Fields, Patience
-    from store.memory import Memory, Prepared
+    from store.memory import Memory, Plain, Prepared
     from store.shared import Store
 
 _LOOP = (
@@ -49,7 +49,9 @@ class Cache:  # pylint: disable=too-many-instance-attributes
 
     def __post_init__(self) -> None:
         # On the shortest path no call is made that only calls another.
-        self.hit: Callable[[bytes, Fields], tuple[Prepared, int] | None] = self.hits.find
+        self.plain: Callable[[bytes, Fields], Plain | None] = self.hits.plain
+        self.hit: Callable[[Plain, float], tuple[Prepared, int] | None] = self.hits.find
+        self.note = self.access.note
         self.request_id = self.access.request_id
         self.record = self.access.record
 
@@ -72,7 +74,7 @@ class Cache:  # pylint: disable=too-many-instance-attributes
         self.access.log.close()
 
     async def catch_up(self, target: bytes) -> bool:
-        return self.memory.plain(target) is not None and await self.memory.is_usable()
+        return self.memory.page_at(target) is not None and await self.memory.is_usable()
 
     async def respond(self, request: Request, fields: Fields | None, content: Content | None) -> Reply:
         own = self.endpoints.answer(request)

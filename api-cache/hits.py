@@ -7,18 +7,18 @@ or memory drops it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.sending import status_line
-from store.memory import Memory, Page, Prepared
+from store.memory import Memory, Page, Plain, Prepared, Selecting
 from store.stored import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from httpcache.messages import Entry
+    from observability.access import Note
     from replies import Reply
 
 DECIDING = frozenset(
@@ -36,17 +36,24 @@ _PER_ANSWER = frozenset(("age", "content-length"))
 
 @dataclass(slots=True)
 class Hits:
-    """Looks up and remembers. `clock` is in seconds since the epoch."""
+    """Looks up and remembers. `clock` is in seconds since the epoch; `note` is that of Access."""
 
     memory: Memory
     clock: Callable[[], float]
+    note: Callable[[str, str, int, str], Note]
 
-    def find(self, target: bytes, fields: dict[bytes, bytes]) -> tuple[Prepared, int] | None:
-        """The answer to a GET with these fields (lower-case names, no repeated ones), and its age."""
-        page = self.memory.plain(target)
-        if page is None or self.memory.usable_until <= time.monotonic() or not _is_plain(fields):
+    def plain(self, target: bytes, fields: dict[bytes, bytes]) -> Plain | None:
+        """What a GET with these fields (lower-case names, no repeated ones) comes down to, if it is plain."""
+        page = self.memory.page_at(target)
+        return (target, _selecting(page, fields)) if page is not None and _is_plain(fields) else None
+
+    def find(self, plain: Plain, now: float) -> tuple[Prepared, int] | None:
+        """The answer to a plain request, and its age; `now` is in monotonic seconds."""
+        target, selecting = plain
+        page = self.memory.page_at(target)
+        if page is None or self.memory.usable_until <= now:
             return None
-        found = page.prepared.get(_selecting(page, fields))
+        found = page.prepared.get(selecting)
         if found is None:
             return None
         age = self.clock() - found.made
@@ -61,11 +68,12 @@ class Hits:
         if page is None or stored is None or not isinstance(reply.content, bytes) or not _is_plain(fields):
             return
         page.selecting = page.selecting or _names_selecting(page)
-        answer = _prepared(reply, reply.content, stored.entry)
+        note = self.note("GET", page.target, reply.status, reply.cache)
+        answer = _prepared(reply, reply.content, stored.entry, note)
         self.memory.prepare(page, _selecting(page, fields), answer)
 
 
-def _prepared(reply: Reply, body: bytes, entry: Entry) -> Prepared:
+def _prepared(reply: Reply, body: bytes, entry: Entry, note: Note) -> Prepared:
     *lines, ours = (line for line in reply.headers if line[0].lower() not in _PER_ANSWER)
     assert ours[0] == "Cache-Status"  # noqa: S101  # replies.py adds it last
     head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
@@ -76,6 +84,7 @@ def _prepared(reply: Reply, body: bytes, entry: Entry) -> Prepared:
         made=entry.response_time - entry.initial_age,
         least_age=entry.initial_age,
         lifetime=entry.lifetime,
+        note=note,
     )
 
 
@@ -85,8 +94,8 @@ def _names_selecting(page: Page) -> tuple[bytes, ...]:
     return tuple(sorted(name.encode("latin-1") for name in names_of(page.stored).union(coded)))
 
 
-def _selecting(page: Page, fields: dict[bytes, bytes]) -> tuple[bytes | None, ...]:
-    return tuple([fields.get(name) for name in page.selecting])  # pylint: disable=consider-using-generator
+def _selecting(page: Page, fields: dict[bytes, bytes]) -> Selecting:
+    return tuple((name, fields.get(name)) for name in page.selecting)
 
 
 def _is_plain(fields: dict[bytes, bytes]) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from .counters import observe
 
 if TYPE_CHECKING:
     from .counters import Counters
@@ -13,52 +16,55 @@ if TYPE_CHECKING:
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Methods that are named in metrics; all others count as OTHER, so that clients cannot make new series."""
-_MAX_PREFIX_BYTES = 8 * 1024 * 1024
-"""Of what is remembered of lines; clients choose how long a path is."""
+_MAX_NOTES_BYTES = 8 * 1024 * 1024
+"""Of those that are kept; clients choose how long a path is."""
 _OVERHEAD_BYTES = 600
 """What one takes beside its path, which is in it twice."""
 
 
+class Note(NamedTuple):
+    """What is alike in what is noted of many requests: the beginning of their lines, and where they count."""
+
+    text: str
+    cells: memoryview[float]
+
+
 class Access:
-    """Notes requests. What is alike in the lines of many is put into JSON once."""
+    """Notes requests."""
 
     def __init__(self, counters: Counters, log: Log) -> None:
         self.counters = counters
         self.log = log
-        self._prefixes: dict[tuple[str, str, int, str], tuple[str, str]] = {}
-        self._prefix_bytes = 0
-        self._seed = struct.unpack("<Q", os.urandom(8))[0] & ~0xFFFFFFFF
-        self._next = 0
+        self._notes: dict[tuple[str, str, int, str], Note] = {}
+        self._notes_bytes = 0
+        self._identifiers = itertools.count(struct.unpack("<Q", os.urandom(8))[0] & ~0xFFFFFFFF)
 
     def request_id(self) -> str:
         """An identifier for a request that came without one."""
-        self._next += 1
-        return f"{self._seed + self._next:016x}"
+        return f"{next(self._identifiers):016x}"
 
-    def record(  # pylint: disable=too-many-arguments
-        self, method: str, path: str, status: int, *, cache: str, size: int, seconds: float, request_id: str,
-        traceparent: str | None = None,
-    ) -> None:  # fmt: skip
-        """Note a finished request; `cache` is its Cache-Status outcome, or "own" for our own endpoints."""
-        known = self._prefixes.get((method, path, status, cache))
-        if known is None:
-            known = self._prefix(method, path, status, cache)
-        fields, label = known
-        self.counters.observe(label, size, seconds)
-        trace = f', "trace_id": {json.dumps(traceparent[3:35])}' if traceparent else ""
-        self.log.line(
-            "info",
-            f'{fields}, "bytes": {size}, "duration": {seconds:.6f}, "request_id": "{request_id}"{trace}',
-        )
-
-    def _prefix(self, method: str, path: str, status: int, cache: str) -> tuple[str, str]:
-        """The beginning of the request's line, and the label of its row."""
-        self._prefix_bytes += _OVERHEAD_BYTES + 2 * len(path)
-        if self._prefix_bytes > _MAX_PREFIX_BYTES:
-            self._prefixes.clear()
-            self._prefix_bytes = 0
-        fields = json.dumps({"method": method, "path": path, "status": status, "cache": cache})[1:-1]
+    def note(self, method: str, path: str, status: int, cache: str) -> Note:
+        """For `record`; `cache` is the Cache-Status outcome, or "own" for our own endpoints."""
+        known = self._notes.get((method, path, status, cache))
+        if known is not None:
+            return known
+        self._notes_bytes += _OVERHEAD_BYTES + 2 * len(path)
+        if self._notes_bytes > _MAX_NOTES_BYTES:
+            self._notes.clear()
+            self._notes_bytes = 0
+        text = json.dumps({"method": method, "path": path, "status": status, "cache": cache})[1:-1]
         outcome = cache.split(";", maxsplit=1)[0].replace("fwd=", "")
         label = f"http {method if method in METHODS else 'OTHER'} {status} {outcome}"
-        self._prefixes[method, path, status, cache] = fields, label
-        return fields, label
+        made = self._notes[method, path, status, cache] = Note(text, self.counters.row(label))
+        return made
+
+    def record(
+        self, note: Note, size: int, seconds: float, request_id: str, traceparent: str | None = None
+    ) -> None:
+        """Log and count a finished request."""
+        text, cells = note
+        observe(cells, size, seconds)
+        trace = f', "trace_id": {json.dumps(traceparent[3:35])}' if traceparent else ""
+        self.log.line(
+            "info", f'{text}, "bytes": {size}, "duration": {seconds:.6f}, "request_id": "{request_id}"{trace}'
+        )

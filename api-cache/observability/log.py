@@ -30,23 +30,21 @@ class Log:
         """By the thread, which alone changes it; lines are ASCII."""
         self._wake = threading.Event()
         self._ended = False
-        self._second = 0
+        self._millisecond = 0
         self._stamp = ""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def line(self, level: str, rest: str) -> None:
         """Append a line; `rest` is what follows the level, already JSON."""
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime('{"time": "%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
+        now = int(time.time() * 1000)
+        if now != self._millisecond:
+            self._millisecond = now
+            self._stamp = _stamp(now)
         if self._taken_bytes - self._written_bytes > _MAX_WAITING_BYTES:
             self._counters.add("dropped_log_lines")
             return
-        milliseconds = int((now - second) * 1000)
-        line = f'{self._stamp}{milliseconds:03}Z", "level": "{level}", "service": "{SERVICE}", {rest}}}\n'
+        line = f'{{"time": "{self._stamp}", "level": "{level}", "service": "{SERVICE}", {rest}}}\n'
         self._taken_bytes += len(line)
         is_first = not self._waiting
         self._waiting.append(line)
@@ -86,3 +84,9 @@ class Log:
                 time.sleep(0.01)
             except OSError:
                 return  # nobody reads stdout any more; that must not stop us
+
+
+def _stamp(milliseconds: int) -> str:
+    """Since the epoch, as ISO 8601 in UTC."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{rest:03}Z", time.gmtime(seconds))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from httpcache.messages import Request
+    from observability.access import Note
     from origin.client import Content
     from replies import Reply
-    from store.memory import Prepared
+    from store.memory import Plain, Prepared
 
 Fields = dict[bytes, bytes]
 """The fields of a request in which no name is repeated, by lower-case name."""
@@ -33,8 +34,11 @@ class Application(Protocol):
     max_request_bytes: int
     patience: Patience
 
-    def hit(self, target: bytes, fields: Fields) -> tuple[Prepared, int] | None:
-        """A ready answer to a plain GET, and its age."""
+    def plain(self, target: bytes, fields: Fields) -> Plain | None:
+        """What a GET comes down to that a ready answer may serve."""
+
+    def hit(self, plain: Plain, now: float) -> tuple[Prepared, int] | None:
+        """That answer, and its age; `now` is in monotonic seconds."""
 
     async def catch_up(self, target: bytes) -> bool:
         """Wait until memory is known to be in step with Redis, when `hit` may know this target."""
@@ -48,10 +52,12 @@ class Application(Protocol):
     def request_id(self) -> str:
         """A new request's identifier."""
 
-    def record(  # pylint: disable=too-many-arguments
-        self, method: str, path: str, status: int, *, cache: str, size: int, seconds: float, request_id: str,
-        traceparent: str | None,
-    ) -> None:  # fmt: skip
+    def note(self, method: str, path: str, status: int, cache: str) -> Note:
+        """What is alike in what is noted of many requests."""
+
+    def record(
+        self, note: Note, size: int, seconds: float, request_id: str, traceparent: str | None = None
+    ) -> None:
         """Log and count a finished request."""
 
     def connections(self, number: int) -> None:

@@ -11,14 +11,14 @@ from origin.client import Content
 from origin.errors import OriginError
 
 from .incoming import BadRequest, Incoming, given_id, traceparent
-from .parsing import Requests
+from .parsing import Hit, Requests
 from .sending import Sending, interim_head
 from .wire import Wire
 
 if TYPE_CHECKING:
     from httpcache.messages import Response
     from replies import Reply
-    from store.memory import Prepared
+    from store.memory import Plain, Prepared
 
     from .application import Application, Fields
     from .remembered import Remembered
@@ -76,15 +76,16 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         if self._last and not self._is_taking_content:
             return  # the connection ends after the answer under way
         now = time.monotonic()
-        if self.is_free and not self._requests.is_begun and self._again(data, now):
+        plain = self._remembered.get(data)
+        if plain is not None and self.is_free and not self._requests.is_begun and self._again(plain, now):
             return
         try:
-            plain = self._requests.feed(data, now)
+            answered = self._requests.feed(data, now)
         except BadRequest as why:
             self._refuse(why)
         else:
-            if plain is not None:
-                self._remembered.keep(data, *plain)
+            if answered is not None:
+                self._remembered.keep(data, *answered)
 
     @property
     def _is_taking_content(self) -> bool:
@@ -100,30 +101,30 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         """Whether a hit may go out at once: no answer is under way, and the client takes what it gets."""
         return self._task is None and self._wire.is_free
 
-    def _again(self, data: bytes, now: float) -> bool:
-        """Answer a request whose very bytes were a plain hit before."""
-        known = self._remembered.get(data)
-        found = self._app.hit(*known) if known is not None else None
-        if known is None or found is None:
-            return False
-        self.send_hit(*known, *found, now)
-        return True
+    def _again(self, plain: Plain, now: float) -> bool:
+        """Answer a request whose very bytes were a plain hit before, without an identifier of their own."""
+        hit = self._app.hit(plain, now)
+        if hit is not None:
+            self._send_found(*hit, now, self._app.request_id())
+        return hit is not None
 
-    def find_hit(self, target: bytes, fields: Fields) -> tuple[Prepared, int] | None:
-        return self._app.hit(target, fields)
+    def find_hit(self, target: bytes, fields: Fields) -> Hit | None:
+        plain = self._app.plain(target, fields)
+        found = self._app.hit(plain, time.monotonic()) if plain is not None else None
+        return Hit(plain, *found) if plain is not None and found is not None else None
 
-    def send_hit(self, target: bytes, fields: Fields, found: Prepared, age: int, begun: float) -> None:
-        if self._wire.is_lost:
-            return
-        identifier = given_id(fields) or self._app.request_id()
-        self._wire.write_whole(
-            b"%bX-Request-ID: %b\r\n\r\n" % (found.render(age), identifier.encode()), found.body
-        )
-        self._answered = time.monotonic()
-        self._app.record(
-            "GET", target.decode("latin-1"), found.status, cache="hit", size=len(found.body),
-            seconds=self._answered - begun, request_id=identifier, traceparent=traceparent(fields),
-        )  # fmt: skip
+    def send_hit(self, hit: Hit, fields: Fields, begun: float) -> None:
+        if not self._wire.is_lost:
+            identifier = given_id(fields) or self._app.request_id()
+            self._send_found(hit.found, hit.age, begun, identifier, traceparent(fields))
+
+    def _send_found(
+        self, found: Prepared, age: int, begun: float, identifier: str, trace: str | None = None
+    ) -> None:
+        body = found.body
+        self._wire.write_whole(found.render(age) + identifier.encode() + b"\r\n\r\n", body)
+        self._answered = now = time.monotonic()
+        self._app.record(found.note, len(body), now - begun, identifier, trace)
 
     # ---- one after the other
 
@@ -226,11 +227,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         """A plain hit that had to wait until memory was known to be in step with Redis."""
         if not incoming.is_simple or self._last or not await self._app.catch_up(incoming.target):
             return False
-        found = self._app.hit(incoming.target, fields)
-        if found is not None:
-            self.send_hit(incoming.target, fields, *found, incoming.begun)
+        hit = self.find_hit(incoming.target, fields)
+        if hit is not None:
+            self.send_hit(hit, fields, incoming.begun)
             await self._wire.drained(self._app.patience.stall)
-        return found is not None
+        return hit is not None
 
     async def _send(self, incoming: Incoming, reply: Reply, identifier: str) -> None:
         sending = Sending(incoming, reply)
@@ -243,11 +244,9 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             self._record(incoming, identifier, reply.status, reply.cache, sending.size)
 
     def _record(self, incoming: Incoming, identifier: str, status: int, cache: str, size: int) -> None:
-        self._app.record(
-            incoming.method, incoming.target.decode("latin-1"), status, cache=cache, size=size,
-            seconds=time.monotonic() - incoming.begun, request_id=identifier,
-            traceparent=traceparent(incoming.fields),
-        )  # fmt: skip
+        note = self._app.note(incoming.method, incoming.target.decode("latin-1"), status, cache)
+        seconds = time.monotonic() - incoming.begun
+        self._app.record(note, size, seconds, identifier, traceparent(incoming.fields))
 
     # ---- refusals
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import httptools
 
 from .incoming import BadRequest, Incoming
 
 if TYPE_CHECKING:
-    from store.memory import Prepared
+    from store.memory import Plain, Prepared
 
     from .application import Fields
 
@@ -26,6 +26,14 @@ _STAND_IN = b"POST "
 """llhttp knows only registered methods. For others it is shown this one, whose requests it frames alike."""
 
 
+class Hit(NamedTuple):
+    """A plain request, its ready answer, and the age of that."""
+
+    plain: Plain
+    found: Prepared
+    age: int
+
+
 class Receiver(Protocol):
     """Whom the requests are told."""
 
@@ -33,9 +41,9 @@ class Receiver(Protocol):
     def is_free(self) -> bool:
         """Whether a hit may go out at once."""
 
-    def find_hit(self, target: bytes, fields: Fields) -> tuple[Prepared, int] | None: ...
+    def find_hit(self, target: bytes, fields: Fields) -> Hit | None: ...
 
-    def send_hit(self, target: bytes, fields: Fields, found: Prepared, age: int, begun: float) -> None:
+    def send_hit(self, hit: Hit, fields: Fields, begun: float) -> None:
         """Answer a request that is a plain hit, and has come to its end."""
 
     def enqueue(self, incoming: Incoming) -> None:
@@ -60,9 +68,9 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         """The method in whose place llhttp was shown another."""
         self._lines: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        self._hit: tuple[Fields, Prepared, int] | None = None
+        self._hit: tuple[Hit, Fields] | None = None
         self._messages = 0
-        self._plain: tuple[bytes, Fields] | None = None
+        self._answered: tuple[Plain, Fields] | None = None
         self.target = b""
         self.reading: Incoming | None = None
         """The request whose content comes next, or the end of it."""
@@ -71,8 +79,8 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         self.begun = 0.0
         """When the first byte of the request came that is or was last read."""
 
-    def feed(self, data: bytes, now: float) -> tuple[bytes, Fields] | None:
-        """Read on; the target and fields of a plain hit when these bytes were one, no more and no less.
+    def feed(self, data: bytes, now: float) -> tuple[Plain, Fields] | None:
+        """Read on; what these bytes come down to, and their fields, when they were one plain hit as a whole.
 
         Raises:
             BadRequest: they are no valid request; nothing more can be read.
@@ -80,12 +88,12 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         is_new = not self.is_begun
         if is_new:
             self.begun = now
-        self._messages, self._plain = 0, None
+        self._messages, self._answered = 0, None
         if is_new or self._partial:
             data = self._show_known_method(self._partial + data)
         if data:
             self._parse(data)
-        return self._plain if is_new and self._messages == 1 and not self.is_begun else None
+        return self._answered if is_new and self._messages == 1 and not self.is_begun else None
 
     def _show_known_method(self, data: bytes) -> bytes:
         """Llhttp's view of a request whose method it may not know; empty while the method is incomplete."""
@@ -181,10 +189,10 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         is_simple = len(fields) == len(self._lines) and b"host" in fields
         if not (is_ours and is_simple and parser.get_http_version() == "1.1" and parser.should_keep_alive()):
             return False
-        found = self._receiver.find_hit(self.target, fields)
-        if found is not None:
-            self._hit = fields, *found
-        return found is not None
+        hit = self._receiver.find_hit(self.target, fields)
+        if hit is not None:
+            self._hit = hit, fields
+        return hit is not None
 
     def on_body(self, data: bytes) -> None:
         incoming = self.reading
@@ -200,14 +208,14 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         if self.reading is not None and self.reading.has_content and self._parser.should_upgrade():
             return  # its content is still to come
         incoming, self.reading = self.reading, None
-        target, self.target = self.target, b""
-        hit, self._hit = self._hit, None
+        self.target = b""
+        found, self._hit = self._hit, None
         self._head_bytes = 0
         self.is_begun = False
-        if hit is not None:
-            fields, found, age = hit
-            self._plain = target, fields
-            self._receiver.send_hit(target, fields, found, age, self.begun)
+        if found is not None:
+            hit, fields = found
+            self._answered = hit.plain, fields
+            self._receiver.send_hit(hit, fields, self.begun)
         elif incoming is not None:
             incoming.finish()
             if not incoming.has_content:

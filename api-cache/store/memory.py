@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from observability.access import Note
+
     from .stored import Stored
 
 _OVERHEAD_BYTES = 2048
@@ -23,6 +27,10 @@ _OVERHEAD_BYTES = 2048
 _PREPARED_BYTES = 300
 """What a prepared answer costs beside its head."""
 MAX_PREPARED = 32
+Selecting = tuple[tuple[bytes, bytes | None], ...]
+"""The request fields by which one of a target's answers is chosen: their names, and what a request says."""
+Plain = tuple[bytes, Selecting]
+"""All that matters of a plain request: its target, and what selects. It outlives the page."""
 PATIENCE_SECONDS = 0.1
 
 
@@ -38,19 +46,20 @@ class Prepared:
     least_age: float
     """It is never younger, even when the clock was set back."""
     lifetime: float
+    note: Note
     second: int = -1
     rendered: bytes = b""
 
     @property
     def size(self) -> int:
         """In bytes, but for the body, which is that of its page; the head is there twice."""
-        return _PREPARED_BYTES + 2 * len(self.head)
+        return _PREPARED_BYTES + 2 * len(self.head) + len(self.note.text)
 
     def render(self, age: int) -> bytes:
-        """The head up to the fields of the single request."""
+        """The head up to the value of its last field, X-Request-ID."""
         if age != self.second:
             ttl = int(self.lifetime) - age
-            tail = b"Age: %d\r\nCache-Status: api-cache; hit; ttl=%d\r\n" % (age, ttl)
+            tail = b"Age: %d\r\nCache-Status: api-cache; hit; ttl=%d\r\nX-Request-ID: " % (age, ttl)
             self.rendered = self.head + tail
             self.second = age
         return self.rendered
@@ -64,10 +73,10 @@ class Page:
     stored: tuple[Stored, ...]
     bodies: dict[str, bytes] = field(default_factory=dict)
     """By body id and content coding."""
-    prepared: dict[tuple[bytes | None, ...], Prepared] = field(default_factory=dict)
-    """Ready answers to plain requests, by the values of their selecting fields (hits.py)."""
+    prepared: dict[Selecting, Prepared] = field(default_factory=dict)
+    """Ready answers to plain requests (hits.py)."""
     selecting: tuple[bytes, ...] = ()
-    """The request fields whose values key `prepared`."""
+    """The names of the request fields that select one of them."""
     prepared_bytes: int = 0
     size: int = _OVERHEAD_BYTES
     """All in all."""
@@ -82,6 +91,8 @@ class Memory:
     max_bytes: int
     _pages: OrderedDict[str, Page] = field(default_factory=OrderedDict)
     _targets: dict[bytes, Page] = field(default_factory=dict)
+    page_at: Callable[[bytes], Page | None] = field(init=False)
+    """By target, for the shortest path: the caller checks `usable_until`."""
     _changed_at: dict[str, int] = field(default_factory=dict)
     """The number of the last change of each key; what is not in it changed at `_floor` or before."""
     _floor: int = 0
@@ -92,6 +103,9 @@ class Memory:
     """Whether the watch is there at all; when it is only late, it is worth waiting for."""
     _vouched: asyncio.Event = field(default_factory=asyncio.Event)
     size: int = 0
+
+    def __post_init__(self) -> None:
+        self.page_at = self._targets.get
 
     def __len__(self) -> int:
         return len(self._pages)
@@ -115,10 +129,6 @@ class Memory:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._vouched.wait()
         return time.monotonic() < self.usable_until
-
-    def plain(self, target: bytes) -> Page | None:
-        """For the shortest path: the caller checks `usable_until`."""
-        return self._targets.get(target)
 
     def get(self, key: str) -> Page | None:
         page = self._pages.get(key)
@@ -156,7 +166,7 @@ class Memory:
         page.bodies[body_id] = data
         self._grow(page, len(data))
 
-    def prepare(self, page: Page, selecting: tuple[bytes | None, ...], answer: Prepared) -> None:
+    def prepare(self, page: Page, selecting: Selecting, answer: Prepared) -> None:
         """Keep an answer with its page, if the page is still the one in use."""
         if self._targets.get(page.target.encode("latin-1")) is not page:
             return
@@ -168,7 +178,7 @@ class Memory:
             self._grow(page, -page.prepared_bytes)
             page.prepared_bytes = 0
         page.prepared[selecting] = answer
-        size = answer.size + sum(len(value) for value in selecting if value is not None)
+        size = answer.size + sum(len(value) for _, value in selecting if value is not None)
         page.prepared_bytes += size
         self._grow(page, size)
 

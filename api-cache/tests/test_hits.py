@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 
 from backports import zstd
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from config import Config
 from hits import Hits
 from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
+from observability.access import Note
 from observability.counters import Counters
 from origin.errors import OriginUnreachable
 from server.sending import status_line
@@ -81,12 +83,26 @@ def stored_answers(lines, selecting, *, coded):
     return Stored("id", entry, len(TEXT), {name: Body(len(FORMS[name]), (0,)) for name in names})
 
 
-def make_proxy(stored, clock):
+def make_memory():
     memory = Memory(2**20)
     memory.vouch(float("inf"))
+    return memory
+
+
+def make_proxy(stored, clock, memory=None):
+    memory = make_memory() if memory is None else memory
     counters = Counters(Counters.allocate(1), 0)
     config = Config(redis_password="-", cache_max_object_bytes=1, cache_collapse_wait=0.01)
     return create_proxy(config, HeldStore(stored), memory, DeadOrigin(), counters, clock), memory
+
+
+def a_note(method, path, status, cache):
+    return Note(f"{method} {path} {status} {cache}", memoryview(b""))
+
+
+def find(hits, target, fields):
+    plain = hits.plain(target, fields)
+    return None if plain is None else hits.find(plain, time.monotonic())
 
 
 def head_of(reply):
@@ -105,16 +121,16 @@ async def _compare(lines, selecting, coded, requests):
     now = 1000.0
     stored = (stored_answers(lines, selecting, coded=coded),)
     proxy, memory = make_proxy(stored, lambda: now)
-    hits = Hits(memory, proxy.clock)
+    hits = Hits(memory, proxy.clock, a_note)
     for fields, seconds in requests:
         now += seconds
         given_fields = {name.encode(): value.encode() for name, value in fields}
         is_plain = len(given_fields) == len(fields)
-        short = hits.find(b"/x", given_fields) if is_plain else None
+        short = find(hits, b"/x", given_fields) if is_plain else None
         reply = await proxy.respond(Request("GET", "/x", Headers(fields)))
         if short is not None:
             found, age = short
-            assert set(found.render(age).decode().splitlines()) == head_of(reply)
+            assert set(found.render(age).decode().splitlines()) == {*head_of(reply), "X-Request-ID: "}
             assert found.body == reply.content
             assert reply.cache == "hit"
         if is_plain:
@@ -124,7 +140,7 @@ async def _compare(lines, selecting, coded, requests):
 def test_what_the_short_path_remembers_counts_as_memory():
     """However a client spells what it accepts: the words are kept with the answer."""
     proxy, memory = make_proxy((stored_answers(ANSWERS[0], [], coded=True),), lambda: 1001.0)
-    hits = Hits(memory, proxy.clock)
+    hits = Hits(memory, proxy.clock, a_note)
 
     def ask(spelling):
         reply = asyncio.run(proxy.respond(Request("GET", "/x", Headers([("Accept-Encoding", spelling)]))))
@@ -148,10 +164,30 @@ def test_what_the_short_path_remembers_counts_as_memory():
 
 def test_the_short_path_is_taken_at_all():
     proxy, memory = make_proxy((stored_answers(ANSWERS[0], [], coded=False),), lambda: 1001.0)
-    hits = Hits(memory, proxy.clock)
+    hits = Hits(memory, proxy.clock, a_note)
     hits.remember({}, asyncio.run(proxy.respond(Request("GET", "/x", Headers()))))
-    assert hits.find(b"/x", {b"host": b"h"}) is not None
-    assert hits.find(b"/x", {b"range": b"bytes=0-1"}) is None
-    assert hits.find(b"/y", {}) is None
+    assert find(hits, b"/x", {b"host": b"h"}) is not None
+    assert find(hits, b"/x", {b"range": b"bytes=0-1"}) is None
+    assert find(hits, b"/y", {}) is None
     memory.vouch(0.0)
-    assert hits.find(b"/x", {}) is None
+    assert find(hits, b"/x", {}) is None
+
+
+def test_what_a_request_came_down_to_never_fits_answers_that_vary_by_another_field():
+    """As it is remembered while the origin begins to select by something else."""
+    memory = make_memory()
+    hits = Hits(memory, lambda: 1001.0, a_note)
+
+    def store_and_ask(name):
+        memory.clear()
+        fields, selecting = {name.encode(): b"en"}, [(name, "en")]
+        stored = stored_answers(("Cache-Control: max-age=10", f"Vary: {name}"), selecting, coded=False)
+        proxy, _ = make_proxy((stored,), hits.clock, memory)
+        hits.remember(fields, asyncio.run(proxy.respond(Request("GET", "/x", Headers(selecting)))))
+        return hits.plain(b"/x", fields)
+
+    before = store_and_ask("accept-language")
+    assert hits.find(before, time.monotonic()) is not None
+    now = store_and_ask("x-other")
+    assert hits.find(before, time.monotonic()) is None
+    assert hits.find(now, time.monotonic()) is not None

@@ -39,7 +39,7 @@ def test_long_paths_fill_no_memory(counters):
     with holding_less_than(30):
         for number in range(3000):
             path = f"/{number}?" + "x" * 16_000
-            access.record("GET", path, 200, cache="hit", size=1, seconds=0.0, request_id="1")
+            access.record(access.note("GET", path, 200, "hit"), 1, 0.0, "1")
 
 
 def test_a_stdout_that_nobody_reads_fills_no_memory(counters):
