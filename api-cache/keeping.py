@@ -71,12 +71,12 @@ class Keeper:
             for before, after in pairs
         ]
         number = next(number for number, (before, _) in enumerate(pairs) if before.entry is entry)
-        return Validated(replace(view, page=page), page.stored[number], refusals[number])
+        return Validated(view._replace(page=page), page.stored[number], refusals[number])
 
     def _freshened(self, stored: Stored, confirmed: Entry, exchange: Exchange) -> Stored:
         if stored.entry is not confirmed and not _has_same_tag(stored.entry, confirmed):
             return stored
-        return replace(stored, entry=validation.freshen(stored.entry, exchange, self.policy))
+        return stored._replace(entry=validation.freshen(stored.entry, exchange, self.policy))
 
     async def freshen_by_head(self, view: View, exchange: Exchange) -> bool:
         """Freshen what is stored by an answer to HEAD; False when that shows it to be outdated (§4.3.5)."""
@@ -87,12 +87,12 @@ class Keeper:
         fresh = validation.freshen_by_head(entry, exchange, self.policy, stored.length)
         if fresh is not None and fresh is not entry:
             self.levels.changed(view)
-            await self._put_back(view, replace(stored, entry=fresh), exchange)
+            await self._put_back(view, stored._replace(entry=fresh), exchange)
         return fresh is not None
 
     async def _put_back(self, view: View, stored: Stored, exchange: Exchange) -> Refusal | None:
         """Its new fields may forbid to keep it: then that is why."""
-        request = replace(exchange.request, method="GET")
+        request = exchange.request._replace(method="GET")
         refusal = self._refusal(replace(exchange, request=request, response=stored.entry.response))
         if refusal is None:
             await self.levels.replace(view, stored, storing.retention(stored.entry, self.policy))

@@ -151,7 +151,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         if question.name in self.flights or not self.exchanges.may_try():
             return
         headers = question.request.headers.without((*validation.CONDITIONS, "range"))
-        request = replace(question.request, method="GET", headers=headers, interim=None)
+        request = question.request._replace(method="GET", headers=headers, interim=None)
         self.flights.start(question.name, lambda flight: self._lead(flight, request))
 
     async def _outcome(self, question: Question) -> tuple[Outcome | None, bool]:
@@ -318,7 +318,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         headers = fields.one_hop_less(request.method, request.headers)
         if headers is None:
             return replies.last_hop(request)
-        request = replace(request, headers=headers)
+        request = request._replace(headers=headers)
         exchange, answer = await self.exchanges.send(outgoing(request), content)
         exchange = replace(exchange, request=request)
         with answer.closed_on_failure():

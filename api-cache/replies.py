@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import coding
@@ -109,7 +108,7 @@ def with_content(shown: Form, age: float, member: str, content: bytes | Parts, p
 
 
 def _served(shown: Form, age: float, member: str) -> Headers:
-    return status.with_cache_status(status.served_headers(shown.entry, age), member)
+    return status.served_headers(shown.entry, age, member)
 
 
 # ---- out of the origin's answer
@@ -155,7 +154,7 @@ def _is_not_modified(request: Request, fetch: Fetch, policy: Policy) -> bool:
     tags = request.headers.get("if-none-match")
     if fetch.is_coded and tags is not None:
         headers = request.headers.replaced("If-None-Match", coding.origin_tags(tags))
-        request = replace(request, headers=headers)
+        request = request._replace(headers=headers)
     return validation.not_modified(request, fetch.entry or storing.entry(fetch.exchange, policy))
 
 

@@ -192,6 +192,8 @@ HOP_BY_HOP = frozenset(
 
 def end_to_end(headers: Headers) -> Headers:
     """The fields without those of one connection, nor any that Connection nominates. For both directions."""
+    if not headers.has_any(HOP_BY_HOP):  # as is the rule, and soon seen
+        return headers
     nominated = (member.lower() for member in members(headers.values("connection")))
     return headers.without(HOP_BY_HOP.union(nominated))
 

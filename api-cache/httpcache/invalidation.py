@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -22,7 +21,7 @@ def targets(request: Request, response: Response, also: str | None = None) -> tu
     """
     if request.method in SAFE_METHODS or not 200 <= response.status < 400:
         return ()
-    views = [request] if also is None else [request, replace(request, scheme="http", authority=also)]
+    views = [request] if also is None else [request, request._replace(scheme="http", authority=also)]
     references = [response.headers.get(name) for name in ("location", "content-location")]
     found = (local_target(view, reference) for reference in references for view in views)
     return tuple(dict.fromkeys([request.target, *(target for target in found if target is not None)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def _add(index: dict[str, tuple[str, ...]], lines: Iterable[tuple[str, str]]) ->
     return index
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request as the client sent it. `target` is its path and query, byte for byte as received.
 
     `scheme` and `authority` complete the target URI (RFC 9110 §7.1); only same-origin checks look at them.
@@ -108,7 +107,7 @@ class Request:
     authority: str = ""
     version: str = "1.1"
     """Of HTTP, as received."""
-    interim: Callable[[Response], None] | None = field(default=None, compare=False, repr=False)
+    interim: Callable[[Response], None] | None = None
     """Takes interim responses (RFC 9110 §15.2), for whoever waits for the final one."""
 
 

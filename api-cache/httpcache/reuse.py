@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import fields, freshness, variants
 
@@ -25,8 +25,7 @@ class Fwd(StrEnum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(NamedTuple):
     """Answer with this entry, whose age is `age` seconds.
 
     When `revalidate`, it is stale and within stale-while-revalidate: send it, and validate it meanwhile.

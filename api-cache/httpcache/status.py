@@ -57,6 +57,6 @@ def via(version: str) -> tuple[str, str]:
     return ("Via", f"{version} {NAME}")
 
 
-def served_headers(entry: Entry, age: float) -> Headers:
-    """The stored fields as they leave, with Age in whole seconds (RFC 9111 §5.1)."""
-    return entry.headers.extended((("Age", str(int(age))),))
+def served_headers(entry: Entry, age: float, member: str) -> Headers:
+    """The stored fields as they leave, with Age in whole seconds (RFC 9111 §5.1), and our Cache-Status."""
+    return entry.headers.extended((("Age", str(int(age))), ("Cache-Status", member)))

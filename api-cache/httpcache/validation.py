@@ -66,7 +66,7 @@ def freshen(entry: Entry, exchange: Exchange, policy: Policy) -> Entry:
     kept = _KEPT if entry.etag is None else _KEPT | {"etag"}
     update = update.without(kept)
     headers = entry.headers.without(update.names()).extended(update)
-    request = replace(exchange.request, method="GET")
+    request = exchange.request._replace(method="GET")
     updated = storing.entry(
         replace(exchange, request=request, response=Response(entry.status, headers)), policy
     )

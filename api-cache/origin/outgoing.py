@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import coding
@@ -46,7 +45,7 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
         for name, value in headers.without(_NEVER_SENT)
         if not (is_stored and _is_unkeyed(name))
     ]
-    return replace(request, headers=Headers((*lines, status.via(request.version), loops.mark())))
+    return request._replace(headers=Headers((*lines, status.via(request.version), loops.mark())))
 
 
 def has_unkeyed(request: Request) -> bool:

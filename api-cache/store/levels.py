@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import coding
 from origin.errors import OriginError
@@ -34,8 +33,7 @@ PATIENCE_SECONDS = 2 * BREAKER_SECONDS
 _SECONDS_BETWEEN_TRIES = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What is stored of a request's target, as seen at one moment."""
 
     key: str
@@ -77,7 +75,7 @@ class Levels:
 
     async def exact(self, view: View) -> View:
         """The view with what only Redis knows."""
-        return view if view.exact else replace(await self._read(view.page.target), page=view.page)
+        return view if view.exact else (await self._read(view.page.target))._replace(page=view.page)
 
     async def _read(self, target: str, codings: Iterable[str] = (), *, for_memory: bool = False) -> View:
         key, begun = target_hash(target), self._memory.begin()
@@ -193,7 +191,7 @@ class Levels:
         """What is left of a target when the body of one of its entries is found to be gone."""
         await self._forget(view.key, stored)
         left = tuple(each for each in view.page.stored if each is not stored)
-        return replace(view, page=Page(view.page.target, left, view.page.bodies))
+        return view._replace(page=Page(view.page.target, left, view.page.bodies))
 
     async def _forget(self, key: str, stored: Stored) -> None:
         self._memory.drop(key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
@@ -33,8 +32,7 @@ class Body(NamedTuple):
     checksums: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An entry with its bodies, whose key is part of it: it never meets another entry's body."""
 
     body_id: str
@@ -79,7 +77,7 @@ def encode(stored: Stored) -> bytes:
         "id": stored.body_id,
         "length": stored.length,
         "bodies": {coding: [body.length, *body.checksums] for coding, body in stored.bodies.items()},
-        "headers": list(entry.headers),
+        "headers": list(entry.headers.without(("content-length",))),  # which depends on the coding
         "selecting": entry.selecting,
         "entry": {name: getattr(entry, name) for name in _ENTRY_FIELDS},
     }

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from builders import request, response
 
@@ -65,7 +63,7 @@ def test_rfc9111_4_4_same_origin_references_go_too(name: str, value: str, expect
     ],
 )
 def test_rfc9110_4_2_2_the_default_port_of_https(location: str, expected: tuple[str, ...]) -> None:
-    asked = replace(request(method="POST"), scheme="https")
+    asked = request(method="POST")._replace(scheme="https")
     assert invalidation.targets(asked, response(f"Location: {location}")) == expected
 
 

@@ -62,6 +62,6 @@ def test_rfc9110_7_6_3_via() -> None:
 
 def test_rfc9111_5_1_age_is_sent_in_whole_seconds() -> None:
     stored = entry("Cache-Control: max-age=60", "Date: Sat, 01 Sep 2001 00:00:00 GMT", "Age: 7")
-    sent = status.served_headers(stored, 8.9)
+    sent = status.served_headers(stored, 8.9, "api-cache; hit")
     assert sent.values("age") == ("8",)
     assert sent.get("date") == "Sat, 01 Sep 2001 00:00:00 GMT"
