@@ -14,8 +14,10 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, interrupt)
     try:
         host, port = os.environ.get("HOST") or "0.0.0.0", chosen_port(os.environ.get("PORT") or "8080")  # noqa: S104
         with exclusive(FOLDER):
@@ -28,13 +30,14 @@ def main() -> None:
 
 
 def run(stack: Stack) -> None:
-    parent = os.getppid()
+    parent, at_terminal = os.getppid(), sys.stdout.isatty()
     try:
         say("Starting Postgres, Valkey, api-rest and api-cache ...")
         stack.start()
         welcome(stack)
-        # Without make, our parent (should it be killed), nobody could stop us by Ctrl-C any more.
-        while os.getppid() == parent:
+        # Without make, our parent (should it be killed), or the terminal, nobody could stop us by Ctrl-C any
+        # more. When a connection is lost, make alone may hear of it, and it waits for us.
+        while os.getppid() == parent and sys.stdout.isatty() == at_terminal:
             stack.revive(say)
             time.sleep(SECONDS_BETWEEN_LOOKS)
     except KeyboardInterrupt:

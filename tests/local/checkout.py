@@ -3,11 +3,13 @@
 import contextlib
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +20,7 @@ FILES = ("Makefile", "requirements-pip.txt", "environment.env")
 PARTS = (*FILES, "local", "postgres", "backup", "api-rest", "api-cache")
 SECONDS_TO_START = 40
 SECONDS_TO_STOP = 20
+SECONDS_BETWEEN_LOOKS = 0.02
 
 
 class Checkout:
@@ -62,8 +65,8 @@ class Checkout:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         return {**inherited, "HOME": str(self.folder), "TMPDIR": str(self.temporary), **environ}
 
-    def run(self, **environ: str) -> "Run":
-        return Run(self, environ)
+    def run(self, *prefix: str, **environ: str) -> "Run":
+        return Run(self, prefix, environ)
 
 
 def as_user(user: str) -> list[str]:
@@ -84,14 +87,16 @@ def as_user(user: str) -> list[str]:
 class Run:
     """`make run` in a terminal of its own, whose Ctrl-C goes to whom the kernel thinks right."""
 
-    def __init__(self, checkout: Checkout, environ: dict[str, str]) -> None:
+    def __init__(self, checkout: Checkout, prefix: Sequence[str], environ: dict[str, str]) -> None:
         self.port = int(environ.get("PORT") or free_port())
         self.url = f"http://localhost:{self.port}"
         self.output = ""
         self._folder = checkout.folder
         self._terminal, theirs = pty.openpty()
+        self._closing = threading.Event()
+        make = checkout.command(*prefix, "make", "--no-print-directory", "run")
         self.make = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *checkout.command("make", "--no-print-directory", "run")],
+            ["setsid", "--ctty", "--wait", *make],
             cwd=checkout.folder,
             env=checkout.environ(**{"PORT": str(self.port), **environ}),
             stdin=theirs,
@@ -104,8 +109,10 @@ class Run:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # EIO: the last process has closed the terminal
-            while text := os.read(self._terminal, 65536):
-                self.output += text.decode(errors="replace").replace("\r\n", "\n")
+            while not self._closing.is_set():
+                if select.select([self._terminal], [], [], SECONDS_BETWEEN_LOOKS)[0]:
+                    text = os.read(self._terminal, 65536).decode(errors="replace")
+                    self.output += text.replace("\r\n", "\n")
 
     def __enter__(self) -> Self:
         return self.until("Ctrl-C stops all of it")
@@ -115,8 +122,7 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.make.wait()
-        self._reader.join(5)
-        os.close(self._terminal)
+        self.close_terminal()
 
     def until(self, text: str, timeout: float = SECONDS_TO_START) -> Self:
         """Wait for `text` in the terminal."""
@@ -128,6 +134,13 @@ class Run:
 
     def ctrl_c(self) -> None:
         os.write(self._terminal, b"\x03")
+
+    def close_terminal(self) -> None:
+        """As when its window is closed, or the connection to the machine is lost."""
+        if not self._closing.is_set():
+            self._closing.set()
+            self._reader.join(5)
+            os.close(self._terminal)
 
     def status(self) -> int:
         """The exit status of `make run`, which has to end by itself."""

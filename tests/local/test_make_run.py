@@ -57,13 +57,17 @@ def by_sigkill_of_the_supervisor(run: Run) -> None:
     os.kill(run.supervisor, signal.SIGKILL)
 
 
+def by_closing_the_terminal(run: Run) -> None:
+    run.close_terminal()
+
+
 @pytest.mark.parametrize(
     ("user", "endings"),
     [
         (USERS[0], [by_ctrl_c, by_sigkill_of_make]),
-        (USERS[-1], [by_sigterm, by_sigkill_of_the_supervisor]),
+        (USERS[-1], [by_sigterm, by_sigkill_of_the_supervisor, by_closing_the_terminal]),
     ],
-    ids=["Ctrl-C and the death of make", "SIGTERM and the death of the supervisor"],
+    ids=["Ctrl-C and the death of make", "SIGTERM, the death of the supervisor, and a hang-up"],
 )
 def test_however_it_ends_no_process_stays_and_the_data_do(
     new_checkout: Callable[[str], Checkout], user: str, endings: list[Callable[[Run], None]]
@@ -177,6 +181,19 @@ def test_ctrl_c_while_it_starts(new_checkout: Callable[[str], Checkout]) -> None
         run.ctrl_c()
         assert run.leaves_nothing(), run.processes()
         assert "Traceback" not in run.output
+    finally:
+        run.__exit__()
+
+
+def test_nohup_is_heeded(new_checkout: Callable[[str], Checkout]) -> None:
+    run = new_checkout(USERS[0]).run("sh", "-c", 'trap "" HUP && exec "$@"', "sh")
+    try:
+        run.until("Starting Postgres")
+        status = Path(f"/proc/{run.supervisor}/status").read_text()
+        ignored = int(status.split("SigIgn:")[1].split()[0], 16)
+        assert ignored & 1 << signal.SIGHUP - 1
+        run.ctrl_c()
+        assert run.leaves_nothing(), run.processes()
     finally:
         run.__exit__()
 
