@@ -41,4 +41,7 @@ WHERE pronamespace = 'pg_catalog'::regnamespace
   AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lo_open', 'lo_import', 'lo_unlink') \gexec
 
 GRANT USAGE ON SCHEMA :"schema" TO :"api_user";
-GRANT SELECT ON ALL TABLES IN SCHEMA :"schema" TO :"api_user";
+-- What api-rest/models.py names; nothing that somebody else keeps in the schema, nor what an earlier run granted.
+REVOKE ALL ON ALL TABLES IN SCHEMA :"schema" FROM :"api_user";
+GRANT SELECT ON :"schema".air_quality_measurements, :"schema".station_changes, :"schema".stations, :"schema".data_version
+  TO :"api_user";

@@ -47,6 +47,7 @@ def test_it_reads_the_measurements(api: connection) -> None:
         f"COPY {TABLE} TO PROGRAM 'cat'",
         "SET ROLE postgres",
         "ALTER SYSTEM SET work_mem = '1GB'",
+        "SELECT * FROM api.data_changes",
         "SELECT * FROM public.others",
         "SELECT * FROM other.others",
     ],

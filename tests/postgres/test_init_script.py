@@ -126,6 +126,24 @@ def test_no_password_gets_into_the_log_or_the_output(database: Database, postgre
     assert "s3cret" not in log
 
 
+def test_the_role_alone_gets_the_rights_of_now_and_no_others(
+    database: Database, csv: Callable[..., str]
+) -> None:
+    assert database.init(POSTGRES_CSV=csv(ROW)).returncode == 0
+    role = f"{database.name}_api"
+    session = database.server.connect(dbname=database.name)
+    with session, session.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE api.somebody_elses (); GRANT ALL ON api.data_changes TO {role}")
+    session.close()
+    done = database.init('bash "$script" --role-only')
+    assert (done.returncode, done.stderr) == (0, "")
+    granted = (
+        f"SELECT table_name, privilege_type FROM information_schema.table_privileges WHERE grantee = '{role}'"
+    )
+    tables = {"air_quality_measurements", "station_changes", "stations", "data_version"}
+    assert set(database.query(granted)) == {(table, "SELECT") for table in tables}
+
+
 # The official image sources a script that its mount made non-executable, from a shell with these options.
 SOURCED = 'set -Eeo pipefail; cd /; . "$script"; echo "still here: $- ${folder-}"'
 
