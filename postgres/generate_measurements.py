@@ -164,5 +164,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
+    except OverflowError:
+        sys.exit("generate_measurements.py: the calendar ends with the year 9999, the rows before that.")
     except BrokenPipeError:  # the reader has enough, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

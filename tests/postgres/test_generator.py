@@ -150,3 +150,15 @@ def test_bad_options_are_refused(options: list[str]) -> None:
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert options[0] in done.stderr.decode()
+
+
+@pytest.mark.parametrize("length", [["--rows", "1000"], ["--days", "2"]])
+def test_it_says_so_when_the_calendar_ends(length: list[str]) -> None:
+    command = [sys.executable, FOLDER / "generate_measurements.py", "--start", "9999-12-31", *length]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [row["time_instant"][:16] for row in rows(done.stdout.encode())][-1] == "9999-12-31 23:45"
+    assert (
+        done.stderr
+        == "generate_measurements.py: the calendar ends with the year 9999, the rows before that.\n"
+    )
