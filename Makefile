@@ -1,7 +1,8 @@
 # Two commands: `make run` starts the stack on this machine, `make test` proves it. `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+# Quoted: the checkout may lie in a folder whose name holds a space.
+BIN := "$(CURDIR)/$(VENV)/bin"
 
 .DEFAULT_GOAL := help
 .PHONY: help run clean passwords backup restore rotate api-rest api-cache lock lint lint-ruff lint-mypy lint-pylint test
@@ -42,7 +43,7 @@ $(VENV)/checks.stamp: requirements-checks.txt $(VENV)/dev.stamp
 # ---- running ---------------------------------------------------------------------------------------------------
 
 run: $(VENV)/run.stamp ## start the whole stack on this machine, until Ctrl-C; `PORT=9000 make run`
-	@$(BIN)/python -m local
+	@exec $(BIN)/python -m local # by exec, so that make is its parent, by whose end it ends
 
 clean: ## drop the data, logs and passwords of `make run`
 	@$(PYTHON) -m local.clean
@@ -51,7 +52,7 @@ passwords: ## fill the empty passwords of environment.env with random values
 	@$(PYTHON) -m local.passwords
 
 api-rest api-cache: $(VENV)/run.stamp ## run one service alone, from its environment variables
-	@PATH="$(BIN):$$PATH" && exec $@/serve
+	@PATH=$(BIN):"$$PATH" && exec $@/serve
 
 backup: $(VENV)/run.stamp ## back up the data of `make run` into backups/
 	@$(BIN)/python -m local.backup backup
@@ -112,8 +113,8 @@ TESTS := test test-api-rest test-proxy test-httpcache $(addprefix test-,$(SUITES
 $(TESTS): export TMPDIR := $(or $(TMPDIR),$(MEMORY),/tmp)
 
 # REPORTS=folder keeps JUnit and coverage reports there.
-report = $(if $(REPORTS),--junitxml $(CURDIR)/$(REPORTS)/$(1).xml)
-coverage_report = $(if $(REPORTS),--cov-report xml:$(CURDIR)/$(REPORTS)/coverage/$(1).xml)
+report = $(if $(REPORTS),--junitxml "$(CURDIR)/$(REPORTS)/$(1).xml")
+coverage_report = $(if $(REPORTS),--cov-report "xml:$(CURDIR)/$(REPORTS)/coverage/$(1).xml")
 coverage = $(if $(REPORTS),--cov $(coverage_report))
 
 .PHONY: $(addprefix test-,$(SERVICES)) test-proxy test-httpcache

@@ -164,7 +164,7 @@ def reports(target: str) -> set[str]:
         text=True,
         check=True,
     )
-    return set(re.findall(rf"(?:--junitxml |xml:){re.escape(str(ROOT))}/(\S+)", done.stdout))
+    return set(re.findall(rf'(?:--junitxml "|xml:){re.escape(str(ROOT))}/([^"]+)', done.stdout))
 
 
 @pytest.mark.parametrize(

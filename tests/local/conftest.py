@@ -24,8 +24,8 @@ def new_checkout() -> Iterator[Callable[[str], Checkout]]:
     def new(user: str) -> Checkout:
         parent = Path(tempfile.mkdtemp(dir=folder))
         parent.chmod(0o755 if user == "nobody" else 0o700)
-        (parent / "checkout").mkdir()
-        return Checkout(parent / "checkout", user)
+        (checkout := parent / "a user's checkout").mkdir()
+        return Checkout(checkout, user)
 
     yield new
     shutil.rmtree(folder)
