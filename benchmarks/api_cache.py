@@ -98,8 +98,9 @@ def _sections(options: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for section in (
-            hits(folder / "hits", options.rounds, options.seconds),
+            # The first, while no log lines of millions of requests are on their way to the disk.
             second_level(folder / "levels"),
+            hits(folder / "hits", options.rounds, options.seconds),
             codings.section(folder / "codings", options.rounds),
         ):
             print(section, end="\n\n", flush=True)
