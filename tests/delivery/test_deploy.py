@@ -22,6 +22,7 @@ AFTER = {
     "deployment/api-rest": f"registry.example/api-rest@{DIGEST}",
     "deployment/api-cache": f"registry.example/api-cache@{DIGEST}",
 }
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def broken(name: str, *others: str) -> dict[str, str]:
@@ -113,11 +114,19 @@ def second(first: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         return Outcome(given.deploy(), cluster)
 
 
+VARIABLE = """
+          env:
+            - name: REDIS_PASSWORD
+              valueFrom: {secretKeyRef: {name: credentials, key: REDIS_PASSWORD}}
+"""
+
+
 @pytest.fixture(scope="module")
 def undone(first: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A deploy whose api-cache does not become ready."""
+    """A deploy whose api-cache does not become ready; it drops a variable, too."""
     with delivery(tmp_path_factory.mktemp("undone"), Cluster(first.objects.values())) as given:
         given.release(broken("deployment/api-cache", *WORKLOADS))
+        given.edit("api-cache.yaml", VARIABLE, "\n")
         return Outcome(given.deploy(), given.cluster)
 
 
@@ -164,6 +173,7 @@ def test_deploy_undoes_what_does_not_roll_out(
     for name in WORKLOADS:
         new, old = after.objects[name], first.objects[name]
         assert new["spec"]["template"] == old["spec"]["template"]
+        assert new["metadata"]["annotations"][LAST_APPLIED] == old["metadata"]["annotations"][LAST_APPLIED]
     assert after.objects["deployment/api-rest"]["metadata"]["annotations"][REVISION] == "3"
 
 
@@ -183,6 +193,21 @@ def test_deploy_brings_the_settings_back_before_the_pods(undone: Outcome) -> Non
     for name in WORKLOADS:
         assert changes[:back].count(f"patch {name}") == 1
         assert changes[back:].count(f"patch {name}") >= 1
+
+
+def test_what_a_bad_deploy_dropped_the_next_one_can_drop(undone: Outcome, tmp_path: Path) -> None:
+    """`rollout undo` brings it back, but not the manifest by which the next `apply` would know of it."""
+
+    def variables(cluster: Cluster) -> list[Object]:
+        (container,) = cluster.objects["deployment/api-cache"]["spec"]["template"]["spec"]["containers"]
+        return list(container.get("env", []))
+
+    assert [each["name"] for each in variables(undone.cluster)] == ["REDIS_PASSWORD"]
+    with delivery(tmp_path, Cluster(undone.objects.values())) as given:
+        given.edit("api-cache.yaml", VARIABLE, "\n")
+        done = given.deploy()
+    assert done.returncode == 0, done.stderr
+    assert not variables(given.cluster)
 
 
 def again(cluster: Cluster, request: str) -> Callable[[str], bool]:
