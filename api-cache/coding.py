@@ -22,7 +22,7 @@ from isal import isal_zlib
 from httpcache import fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Container, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from httpcache.messages import Headers, Response
 
@@ -63,9 +63,14 @@ def compressible(response: Response) -> bool:
     return _TEXT.fullmatch(media_type) is not None
 
 
-def negotiate(accept: str | None, available: Container[str]) -> str:
+def negotiate(accept: str | None, available: Iterable[str]) -> str:
     """The coding in which to answer a request with this Accept-Encoding (RFC 9110 §12.5.3)."""
-    if accept is None or not any(coding in available for coding in CODINGS):
+    return "identity" if accept is None else _negotiated(accept, frozenset(available))
+
+
+@functools.lru_cache(maxsize=128)  # clients have few ways to say it
+def _negotiated(accept: str, available: frozenset[str]) -> str:
+    if available.isdisjoint(CODINGS):
         return "identity"
     weights = _weights(accept)
     best, weight = "identity", weights.get("identity", weights.get("*", 0.001) if "*" in weights else 0.001)
@@ -76,13 +81,12 @@ def negotiate(accept: str | None, available: Container[str]) -> str:
     return best
 
 
-@functools.lru_cache(maxsize=128)  # clients have few ways to say it
+@functools.lru_cache(maxsize=128)
 def candidates(accept: str | None) -> tuple[str, ...]:
     """The stored codings out of which such a request may be answered, in the order of preference."""
     return tuple(dict.fromkeys((negotiate(accept, CODINGS), "identity", CODINGS[0])))
 
 
-@functools.lru_cache(maxsize=128)
 def _weights(accept: str) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for member in fields.members((accept,)):

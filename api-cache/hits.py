@@ -74,9 +74,9 @@ class Hits:
 
 
 def _prepared(reply: Reply, body: bytes, entry: Entry, note: Note) -> Prepared:
-    *lines, ours = (line for line in reply.headers if line[0].lower() not in _PER_ANSWER)
+    *lines, ours = reply.headers.without(_PER_ANSWER)
     assert ours[0] == "Cache-Status"  # noqa: S101  # replies.py adds it last
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+    head = "".join(map("%s: %s\r\n".__mod__, lines)).encode("latin-1")
     return Prepared(
         status=reply.status,
         head=status_line(reply.status) + head + b"Content-Length: %d\r\n" % len(body),

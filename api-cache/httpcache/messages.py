@@ -24,7 +24,9 @@ class Headers:
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         self._lines = tuple(lines)
-        self._index = _add({}, self._lines)
+        self._index = {name.lower(): (value,) for name, value in self._lines}
+        if len(self._index) != len(self._lines):  # some name is repeated
+            self._index = _add({}, self._lines)
 
     @classmethod
     def _made(cls, lines: tuple[tuple[str, str], ...], index: dict[str, tuple[str, ...]]) -> Headers:
@@ -49,10 +51,12 @@ class Headers:
 
     def without(self, names: Iterable[str]) -> Headers:
         """A copy that lacks the named fields."""
-        unwanted = {name.lower() for name in names}
-        if unwanted.isdisjoint(self._index):
+        unwanted = self._index.keys() & map(str.lower, names)
+        if not unwanted:
             return self
-        index = {name: values for name, values in self._index.items() if name not in unwanted}
+        index = dict(self._index)
+        for name in unwanted:
+            del index[name]
         return Headers._made(tuple(line for line in self._lines if line[0].lower() in index), index)
 
     def replaced(self, name: str, value: str) -> Headers:

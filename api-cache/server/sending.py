@@ -77,7 +77,7 @@ class Sending:
 
     def _head(self, request_id: str, *, is_last: bool) -> bytes:
         reply = self._reply
-        lines = [f"{name}: {value}" for name, value in reply.headers]
+        lines = [*map(": ".join, reply.headers)]
         if "date" not in reply.headers:
             lines.append(f"Date: {format_date(time.time())}")
         if self._is_chunked:

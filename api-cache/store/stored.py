@@ -98,7 +98,7 @@ def decode(data: bytes) -> Stored | None:
             length=document["length"],
             bodies={coding: Body(body[0], tuple(body[1:])) for coding, body in document["bodies"].items()},
             entry=Entry(
-                headers=Headers((name, value) for name, value in document["headers"]),
+                headers=Headers(map(tuple, document["headers"])),
                 selecting=tuple((name, value) for name, value in document["selecting"]),
                 **document["entry"],
             ),
