@@ -67,18 +67,20 @@ class Levels:
         page = self._memory.get(key) if is_usable else None
         if page is not None:
             return View(key, page, exact=False)
-        return await self._once(key, lambda: self._read(target, codings, for_memory=is_usable))
+        return await self._once(key, lambda: self._read(key, target, codings, for_memory=is_usable))
 
     async def latest(self, target: str) -> View:
         """What Redis has of a target, now."""
-        return await self._read(target)
+        return await self._read(target_hash(target), target)
 
     async def exact(self, view: View) -> View:
         """The view with what only Redis knows."""
-        return view if view.exact else (await self._read(view.page.target))._replace(page=view.page)
+        return view if view.exact else (await self._read(view.key, view.page.target))._replace(page=view.page)
 
-    async def _read(self, target: str, codings: Iterable[str] = (), *, for_memory: bool = False) -> View:
-        key, begun = target_hash(target), self._memory.begin()
+    async def _read(
+        self, key: str, target: str, codings: Iterable[str] = (), *, for_memory: bool = False
+    ) -> View:
+        begun = self._memory.begin()
         try:
             found = await self._store.find(key, codings)
         except StoreUnavailable:
