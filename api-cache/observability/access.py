@@ -48,10 +48,11 @@ class Access:
         known = self._notes.get((method, path, status, cache))
         if known is not None:
             return known
-        self._notes_bytes += _OVERHEAD_BYTES + 2 * len(path)
-        if self._notes_bytes > _MAX_NOTES_BYTES:
+        size = _OVERHEAD_BYTES + 2 * len(path)
+        if self._notes_bytes + size > _MAX_NOTES_BYTES:
             self._notes.clear()
             self._notes_bytes = 0
+        self._notes_bytes += size
         text = json.dumps({"method": method, "path": path, "status": status, "cache": cache})[1:-1]
         outcome = cache.split(";", maxsplit=1)[0].replace("fwd=", "")
         label = f"http {method if method in METHODS else 'OTHER'} {status} {outcome}"
