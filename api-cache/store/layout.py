@@ -93,8 +93,11 @@ if ARGV[9] == '1' then
   end
 end
 local bodies, variant, field, ttl = ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[7])
+local id = string.sub(field, #variant + 1)
 for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if string.sub(other, 1, #variant + 1) == variant .. ':' and other ~= field then
+  if other ~= field and string.sub(other, -#id) == id then
+    redis.call('HDEL', KEYS[1], other)
+  elseif other ~= field and string.sub(other, 1, #variant + 1) == variant .. ':' then
     let_go(bodies, other)
     redis.call('HDEL', KEYS[1], other)
   end
@@ -109,7 +112,8 @@ if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) en
 redis.call('DEL', KEYS[3])
 return 1
 """
-"""Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile.
+"""Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile; and in
+place of its own former self, whose body it has, where a 304 made another variant of it (RFC 9111 §3.2).
 
 KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; what the names of the target's bodies begin
 with; the generation when the answer was asked for; the variant, the entry's field, the entry; its time to

@@ -386,6 +386,20 @@ VARIANTS = [
         Step(STORED, ("Cache-Control: max-age=60", "Vary: Accept-Language"), ("Accept-Language: en, de",)),
         Step(HIT, asked=("Accept-Language: DE,en",)),
     ),
+    case(
+        "vary-comes-with-a-304",
+        Step(STORED, ("Cache-Control: max-age=5000", 'ETag: "a"'), body=b"one"),
+        Step(
+            "fwd=request; fwd-status=304; stored",
+            ("Vary: Foo", 'ETag: "a"'),
+            ("Foo: 1", "Cache-Control: no-cache"),
+            says=304,
+            body=b"one",
+        ),
+        Step("fwd=vary-miss; stored", VARY, ("Foo: 2",), body=b"two"),
+        Step(HIT, asked=("Foo: 1",), body=b"one"),
+        Step(HIT, asked=("Foo: 2",), body=b"two"),
+    ),
     case("vary-star", never("Cache-Control: max-age=60", "Vary: *", why="vary")),
     case("vary-syntax-empty-star-lines", never("Cache-Control: max-age=60", "Vary: ", "Vary: *", why="vary")),
 ]
