@@ -50,17 +50,22 @@ _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
 def compressible(response: Response) -> bool:
-    """Whether the content is worth a coding, and no one forbids it (no-transform, RFC 9111 §5.2.2.6)."""
+    """Whether the content is worth a coding, and no one forbids it."""
     headers = response.headers
     if response.status != 200 or headers.has_any(_NOT_WITH):
         return False
-    if "no-transform" in fields.directives(line for name in _CONTROL for line in headers.values(name)):
+    if is_untouchable(headers):
         return False
     length = headers.get("content-length")
     if length is not None and length.isdigit() and int(length) < MIN_BYTES:
         return False
     media_type = (headers.get("content-type") or "").split(";")[0].strip()
     return _TEXT.fullmatch(media_type) is not None
+
+
+def is_untouchable(headers: Headers) -> bool:
+    """Whether the origin forbids any transformation of the content (RFC 9111 §5.2.2.6)."""
+    return "no-transform" in fields.directives(line for name in _CONTROL for line in headers.values(name))
 
 
 def negotiate(accept: str | None, available: Iterable[str]) -> str:

@@ -78,8 +78,12 @@ def form(request: Request, stored: Stored) -> Form:
 
 
 def _coding_for(request: Request, stored: Stored) -> str:
-    """The coding that the client prefers, or none when it wants no transformation (RFC 9111 §5.2.1.6)."""
-    if "no-transform" in reuse.request_directives(request):
+    """The coding that the client prefers, or none when someone wants no transformation (RFC 9111 §5.2.1.6).
+
+    The origin may have said so only when it confirmed what was stored before in codings of ours.
+    """
+    is_kept_as_it_is = stored.is_coded and coding.is_untouchable(stored.entry.headers)
+    if is_kept_as_it_is or "no-transform" in reuse.request_directives(request):
         return "identity"
     return coding.negotiate(request.headers.get("accept-encoding"), stored.bodies)
 

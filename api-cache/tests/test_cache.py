@@ -124,6 +124,17 @@ def test_no_transform_is_never_compressed(cache, origin):
     assert (hit.cache, hit["Content-Encoding"], hit["Vary"], hit.body) == ("hit", None, None, TEXT)
 
 
+def test_no_transform_that_comes_with_a_304_counts_as_well(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(TEXT, "Content-Type: application/json", 'ETag: "v1"', "Cache-Control: max-age=60"))
+    get(cache, path)
+    assert get(cache, path, ("Accept-Encoding", "gzip"))["Content-Encoding"] == "gzip"
+    origin.on(path, b'HTTP/1.1 304 X\r\nETag: "v1"\r\nCache-Control: max-age=60, no-transform\r\n\r\n')
+    for demand in ("no-cache", "max-age=60"):
+        found = get(cache, path, ("Accept-Encoding", "gzip"), ("Cache-Control", demand))
+        assert (found["Content-Encoding"], found["ETag"], found.body) == (None, '"v1"', TEXT)
+
+
 def test_a_stale_entry_is_validated_with_the_origins_own_tag(cache, origin):
     path = fresh_path()
 
