@@ -60,7 +60,8 @@ class Cache:  # pylint: disable=too-many-instance-attributes
         with contextlib.suppress(StoreUnavailable):
             await self.store.usage()  # the first client should not wait for the connection
         gauges = Gauges(self.access.counters, self.store, self.memory)
-        following = (self.store.watch(self.memory), self.store.settle(), gauges.follow())
+        watching = self.store.watch(self.memory, self.proxy.flights.forget)
+        following = (watching, self.store.settle(), gauges.follow())
         self._tasks = [asyncio.create_task(each) for each in following]
         self.access.counters.set("workers", 1)
 

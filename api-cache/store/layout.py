@@ -25,6 +25,11 @@ def generation(key: str) -> str:
     return f"{INDEX}{key}:g"
 
 
+def is_generation(name: str) -> bool:
+    """Of the names that begin with INDEX."""
+    return name.endswith(":g")
+
+
 def key_of(name: str) -> str:
     """The target's key, of the name of its index or its generation."""
     return name[len(INDEX) :][:64]

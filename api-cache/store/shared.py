@@ -142,9 +142,9 @@ class Store:
             await self._give_up(TypeError("not what was asked for"))
         return int(used[1]), size
 
-    async def watch(self, events: Events) -> None:
-        """Tell of every change of an entry in Redis, by whomever, until cancelled."""
-        await Watch(self._links.make, lambda: not self._pending, events).run()
+    async def watch(self, events: Events, invalidated: Callable[[str], None]) -> None:
+        """Tell of every change of an entry in Redis, by whomever, until cancelled; see Watch."""
+        await Watch(self._links.make, lambda: not self._pending, events, invalidated).run()
 
     async def settle(self) -> None:
         """Tell Redis of what it missed soon after it is back, for other replicas read it; until cancelled."""

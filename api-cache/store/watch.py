@@ -31,7 +31,7 @@ _SILENCE_SECONDS = 1.0
 
 
 class Events(Protocol):
-    """Whom the watch tells."""
+    """Whom the watch tells, of each target by its key."""
 
     def changed(self, key: str) -> None: ...
     def clear(self) -> None: ...
@@ -45,6 +45,8 @@ class Watch:
     connect: Callable[[], AbstractConnection]
     is_settled: Callable[[], bool]
     events: Events
+    invalidated: Callable[[str], None]
+    """Told, too, of a target that did not just change: what was asked for before is outdated."""
     _pinged: deque[float] = field(default_factory=deque)
     """When the PINGs went out that are not answered yet."""
 
@@ -98,8 +100,11 @@ class Watch:
             return
         if names is None:
             self.events.clear()
-        for name in names or ():
-            self.events.changed(layout.key_of(name.decode()))
+        for name in map(bytes.decode, names or ()):
+            key = layout.key_of(name)
+            self.events.changed(key)
+            if layout.is_generation(name):
+                self.invalidated(key)
 
 
 async def _subscribe(connection: AbstractConnection) -> None:

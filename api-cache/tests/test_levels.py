@@ -2,7 +2,10 @@
 
 import asyncio
 import gzip
+import itertools
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from backports import zstd
@@ -15,7 +18,7 @@ from store import layout
 from store.breaker import StoreUnavailable
 from store.shared import Store
 from store.stored import Body, Stored, checksum, target_hash
-from tests.conftest import PASSWORD, connected, settings
+from tests.conftest import PASSWORD, connected, eventually, settings
 from tests.support import answer, ask, fresh_path, metrics, warm
 
 BODY = b"a body\n" * 1000
@@ -122,6 +125,28 @@ def test_an_invalidation_through_one_replica_reaches_the_other(cache, other, pat
     get(cache, path, method="POST", body=b"x")
     assert wait_until(lambda: get(other, path).cache != "hit", timeout=1)
     assert len([each for each in origin.asked(path) if each.method == "GET"]) == 2
+
+
+def test_nobody_joins_what_was_asked_for_before_an_invalidation_elsewhere(one_worker, cache, origin):
+    target, may_answer, versions = fresh_path(), threading.Event(), itertools.count(1)
+
+    def script(wire, _):
+        version = next(versions)
+        if version == 1:
+            may_answer.wait(10)
+        wire.send(answer(b"%d" % version, "Cache-Control: max-age=60"))
+
+    origin.on(target, script)
+    with ThreadPoolExecutor(2) as clients:
+        before = clients.submit(get, one_worker, target)
+        eventually(lambda: origin.asked(target))
+        get(cache, target, method="POST", body=b"x")
+        time.sleep(0.1)  # the promise is that it takes no longer
+        connections = metrics(one_worker)["api_cache_client_connections"]
+        after = clients.submit(get, one_worker, target)
+        eventually(lambda: metrics(one_worker)["api_cache_client_connections"] > connections)
+        may_answer.set()
+        assert (before.result().body, after.result().body) == (b"1", b"3")
 
 
 def test_another_replica_answers_from_redis(cache, other, path, origin):
