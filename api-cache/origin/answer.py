@@ -100,7 +100,7 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         if self._header_bytes > MAX_HEADER_BYTES:
             raise OriginBroken("The origin's fields are too large.")
         if not self._head_done:  # else it is a trailer, which is dropped (RFC 9110 §6.5.1)
-            self._lines.append((name.decode("latin-1"), value.decode("latin-1")))
+            self._lines.append((name.decode("latin-1"), value.decode("latin-1").rstrip(" \t")))
 
     def on_headers_complete(self) -> None:
         if self._head_done:

@@ -91,7 +91,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         Raises:
             BadRequest: its head is not acceptable, or announces more than `max_bytes` of content.
         """
-        fields = self.fields
+        self.lines = [(name, value.rstrip(b" \t")) for name, value in self.lines]
+        fields = self.fields = {name.lower(): value for name, value in self.lines}
         if self.version not in ("1.1", "1.0"):
             raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
         if self.version == "1.1" and sum(name.lower() == b"host" for name, _ in self.lines) != 1:

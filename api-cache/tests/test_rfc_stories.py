@@ -189,6 +189,7 @@ FRESHNESS = [
         once(time.strftime("Expires: %a %b %e %H:%M:%S %Y", time.gmtime(NOW + 3600))),
     ),
     case("freshness-expires-invalid-date", once(f"Expires: {FUTURE}", "Date: foo")),
+    case("white-space-after-a-value-is-no-part-of-it", once(f"Expires: {FUTURE} \t", 'ETag: "a" ')),
     case("freshness-expires-invalid-multiple-lines", never(*[f"Expires: {FUTURE}"] * 2, why="no-lifetime")),
     case("heuristic-200-cached", once(f"Last-Modified: {OLD}")),
     case(
@@ -424,6 +425,12 @@ CONDITIONS = [
             has=('ETag: "abcdef"', "A: 1"),
             lacks=("Content-Type",),
         ),
+    ),
+    case(
+        "white-space-after-a-condition-is-no-part-of-it",
+        Step(STORED, TAGGED),
+        Step(HIT, asked=(f"If-Modified-Since: {PAST} ",), status=304),
+        Step(HIT, asked=("If-None-Match: *\t",), status=304),
     ),
     case(
         "conditional-etag-precedence",
