@@ -42,6 +42,9 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         self._parser = httptools.HttpResponseParser(self)
         self._lines: list[tuple[str, str]] = []
         self._header_bytes = 0
+        self._unfinished_bytes = 0
+        """What came since the parser last told of anything, and so no less than what it keeps: of a field it
+        tells only when that ends."""
         self._parts: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._paused = False
@@ -61,6 +64,7 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
 
     def feed(self, data: bytes) -> None:
         self.started = True
+        self._unfinished_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -70,6 +74,8 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
                 if isinstance(cause, OriginError)
                 else OriginBroken("The origin's answer is not valid HTTP.")
             )
+        if self._unfinished_bytes > MAX_HEADER_BYTES:
+            self._fail(OriginBroken("The origin's fields are too large."))
         self._changed.set()
 
     def eof(self, *, in_order: bool) -> None:
@@ -96,6 +102,7 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
             self._reusable = False  # a second answer that nobody asked for
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._unfinished_bytes = 0
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
             raise OriginBroken("The origin's fields are too large.")
@@ -140,6 +147,7 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         return Headers((*lines, line)).without(("x-request-id",))
 
     def on_body(self, data: bytes) -> None:
+        self._unfinished_bytes = 0
         if self._complete:
             self._reusable = False  # content after the end of an answer to HEAD
             return

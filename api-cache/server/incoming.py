@@ -64,7 +64,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     """Why its content is read no further; that is then its answer."""
     _parts: deque[bytes] = field(default_factory=deque)
     _waiting_bytes: int = 0
-    _received_bytes: int = 0
+    received_bytes: int = 0
     _waited: float = 0.0
     """For how many seconds its content was waited for."""
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,8 +110,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
 
     def add(self, data: bytes, max_bytes: int) -> None:
         """Part of its content; beyond `max_bytes` in all it is refused."""
-        self._received_bytes += len(data)
-        if self._received_bytes > max_bytes:
+        self.received_bytes += len(data)
+        if self.received_bytes > max_bytes:
             self.refuse(_too_large(max_bytes))
             return
         self._parts.append(data)
@@ -145,7 +145,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         Raises:
             ContentLost: they will not come to their end.
         """
-        if self.expects and not self._received_bytes:
+        if self.expects and not self.received_bytes:
             wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while True:
             while self._parts:
@@ -165,7 +165,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     async def _more(self, patience: float) -> None:
         self._arrived.clear()
         begun = time.monotonic()
-        left = patience + self._received_bytes / MIN_CONTENT_RATE - self._waited
+        left = patience + self.received_bytes / MIN_CONTENT_RATE - self._waited
         try:
             async with asyncio.timeout(min(patience, left)):
                 await self._arrived.wait()

@@ -71,6 +71,12 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         self._hit: tuple[Hit, Fields] | None = None
         self._messages = 0
         self._answered: tuple[Plain, Fields] | None = None
+        self._progress = (0, 0, 0)
+        """How far the callbacks had come before the last piece of a request, which had..."""
+        self._piece_bytes = 0
+        """...so many bytes."""
+        self._unfinished_bytes = 0
+        """Of the pieces since then."""
         self.target = b""
         self.reading: Incoming | None = None
         """The request whose content comes next, or the end of it."""
@@ -88,12 +94,28 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         is_new = not self.is_begun
         if is_new:
             self.begun = now
+        else:
+            self._bound_unfinished(len(data))
         self._messages, self._answered = 0, None
         if is_new or self._partial:
             data = self._show_known_method(self._partial + data)
         if data:
             self._parse(data)
         return self._answered if is_new and self._messages == 1 and not self.is_begun else None
+
+    def _bound_unfinished(self, size: int) -> None:
+        """Let no field, nor a chunk's extension, go on for ever: llhttp tells of them only when they end.
+
+        Before each further piece of a request, of `size` bytes, the former one is looked at: if nothing came
+        of it, all of it may be kept. What comes in one piece, as plain hits do, never gets here.
+        """
+        content_bytes = self.reading.received_bytes if self.reading is not None else 0
+        progress = (len(self.target), self._head_bytes, content_bytes)
+        is_idle = progress == self._progress and not self._messages and not self._partial
+        self._unfinished_bytes = self._unfinished_bytes + self._piece_bytes if is_idle else 0
+        self._progress, self._piece_bytes = progress, size
+        if self._unfinished_bytes > MAX_HEAD_BYTES:
+            raise BadRequest(431, f"A field is longer than {MAX_HEAD_BYTES} bytes.")
 
     def _show_known_method(self, data: bytes) -> bytes:
         """Llhttp's view of a request whose method it may not know; empty while the method is incomplete."""

@@ -344,3 +344,19 @@ def test_stale_serves_when_the_content_breaks_off_before_it_begins(impatient, or
     found = ask(impatient.port, path)
     assert (found.status, found.body) == (200, b"old")
     assert found.cache == "fwd=stale; detail=stale-if-error"
+
+
+@pytest.mark.parametrize("beginning", [b"X", b"X: "], ids=["name", "value"])
+def test_a_field_without_an_end_is_given_up_before_it_fills_memory(cache, origin, beginning):
+    path = fresh_path()
+    origin.on(path, b"HTTP/1.1 200 X\r\n" + beginning + b"y" * 500_000)
+    found = ask(cache.port, path, timeout=10)  # long before the origin's time is up
+    assert (found.status, found.cache) == (502, "fwd=miss; detail=broken")
+
+
+def test_a_trailer_without_an_end_breaks_the_answer_off(cache, origin):
+    path = fresh_path()
+    head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+    origin.on(path, head + b"1\r\na\r\n0\r\nX: " + b"y" * 500_000)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(cache.port, path, timeout=10)

@@ -87,6 +87,21 @@ def test_smuggling_and_nonsense_is_refused_and_reaches_no_origin(cache, origin, 
     assert not [each for each in origin.received if each.target.startswith(path) and each.method == "GET"]
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"GET / HTTP/1.1\r\nHost: h\r\nX",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;x=",
+    ],
+    ids=["name", "value", "trailer", "chunk-extension"],
+)
+def test_a_field_without_an_end_is_refused_before_it_fills_memory(cache, beginning):
+    found = raw(cache.port, beginning + b"y" * 1_000_000, until=b"\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 431 "), found[:200]
+
+
 def test_an_absolute_target_is_the_same_as_its_path(cache, origin):
     path = fresh_path()
     origin.on(path, answer(b"x"))
