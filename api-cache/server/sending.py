@@ -41,7 +41,8 @@ class Sending:
         self._is_bodiless = incoming.method == "HEAD" or reply.status in _BODILESS
         is_endless = reply.length is None and not self._is_bodiless
         self._is_chunked = is_endless and incoming.version == "1.1"
-        self.ends_connection = not incoming.complete or (is_endless and not self._is_chunked)
+        self._is_ended_by_connection = is_endless and not self._is_chunked
+        self.ends_connection = not incoming.complete or self._is_ended_by_connection
         """What is left of a request would be taken for the next; to HTTP/1.0 nothing else ends content."""
         self.size = 0
 
@@ -62,6 +63,8 @@ class Sending:
 
     async def _stream(self, wire: Wire, head: bytes, content: Parts, patience: float) -> None:
         length = self._reply.length
+        if self._is_ended_by_connection:
+            wire.ends_by_reset(is_so=True)  # until the content is whole (RFC 9112 §8)
         async with contextlib.aclosing(content):
             wire.write(head)
             async for part in content:
@@ -70,6 +73,8 @@ class Sending:
                 wire.write(b"%x\r\n%b\r\n" % (len(part), part) if self._is_chunked else part)
                 self.size += len(part)
                 await wire.drained(patience)
+        if self._is_ended_by_connection:
+            wire.ends_by_reset(is_so=False)
         if self._is_chunked:
             wire.write(b"0\r\n\r\n")
         elif length is not None and self.size != length:

@@ -153,6 +153,12 @@ class Wire:
 
     # ---- its end
 
+    def ends_by_reset(self, *, is_so: bool) -> None:
+        """Whether its end, however that comes, is a reset, which nobody takes for the end of content."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", int(is_so), 0))
+
     def end(self) -> None:
         """Tell the client that nothing more comes (RFC 9112 §9.6), and go on hearing from it."""
         if self._transport is not None:

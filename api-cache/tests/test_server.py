@@ -223,6 +223,21 @@ def test_an_old_client_gets_an_answer_that_it_can_read(cache, origin):
     assert found.endswith(b"\r\n\r\nabc")
 
 
+def test_an_old_client_sees_that_its_answer_broke_off(cache, origin):
+    """Where only the connection's end shows that of the content, it must not look like one (RFC 9112 §8)."""
+    path = fresh_path()
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        return False
+
+    origin.on(path, script)
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        sock.sendall(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
+        with pytest.raises(ConnectionResetError):
+            _ = list(iter(lambda: sock.recv(65536), b""))
+
+
 def test_a_slow_client_slows_neither_the_storing_nor_others(cache, origin):
     path = fresh_path()
     body = os.urandom(8_000_000)
