@@ -212,12 +212,12 @@ def _too_large(max_bytes: int) -> BadRequest:
 
 def _origin_form(method: str, target: bytes) -> bytes:
     """The path and query of a target in any form that a proxy may get (RFC 9112 §3.2)."""
+    if method == "CONNECT":  # nor to a path: an origin that agrees would end the HTTP on its connection
+        raise BadRequest(501, "This is no tunnel.")
     if b"#" in target:
         raise BadRequest(400, "A target has no fragment.")
     if target.startswith(b"/") or (target == b"*" and method == "OPTIONS"):
         return target
-    if method == "CONNECT":
-        raise BadRequest(501, "This is no tunnel.")
     scheme, mark, rest = target.partition(b"://")
     if not mark or scheme.lower() not in (b"http", b"https"):
         raise BadRequest(400, "The target is neither a path nor an http URL.")

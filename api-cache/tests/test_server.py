@@ -65,6 +65,7 @@ REFUSED = {
     "http-0.9": (505, b"GET {}\r\n\r\n"),
     "http-2.0": (505, b"GET {} HTTP/2.0\r\nHost: h\r\n\r\n"),
     "tunnel": (501, b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n"),
+    "tunnel-to-a-path": (501, b"CONNECT {} HTTP/1.1\r\nHost: h:1\r\n\r\n"),
     "long-target": (414, b"GET {}" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
     "huge-field": (431, b"GET {} HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 70_000 + b"\r\n\r\n"),
     "many-fields": (431, b"GET {} HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 300 + b"\r\n"),
