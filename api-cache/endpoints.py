@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from flask import Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -32,6 +33,8 @@ class Endpoints:
     def answer(self, request: Request) -> Reply | None:
         """None when the target is not ours."""
         path, _, query = request.target.partition("?")
+        if "%" in path:
+            path = unquote(path)  # a letter may be percent-encoded, and is the same one (RFC 9110 §4.2.3)
         if path not in OWN:
             return None
         with self._flask.test_request_context(path, method=request.method, query_string=query):
