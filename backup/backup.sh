@@ -12,6 +12,7 @@ folder=${BACKUP_FOLDER:-/backups}
 daily=${BACKUP_DAILY:-7} weekly=${BACKUP_WEEKLY:-4} monthly=${BACKUP_MONTHLY:-12}
 
 main() {
+  check_retention
   mkdir -p "$folder"
   # For node_exporter, which reads the metrics as another user. The backups themselves are closed to it.
   [[ ! -O $folder ]] || chmod a+rx "$folder"
@@ -21,9 +22,21 @@ main() {
   local started=$SECONDS file
   file=$folder/air-quality-$(date --utc +%Y-%m-%dT%H-%M-%SZ).dump
   write "$file"
-  drop_old
+  drop_old "${file##*/}"
   tell "$file" $((SECONDS - started))
   echo "$file"
+}
+
+# Before anything is done: in a sum, a word that is no number counts for none, and every backup would be dropped.
+check_retention() {
+  local setting count
+  for setting in "BACKUP_DAILY $daily" "BACKUP_WEEKLY $weekly" "BACKUP_MONTHLY $monthly"; do
+    count=${setting#* }
+    [[ $count =~ ^(0|[1-9][0-9]{0,5})$ ]] ||
+      fail "${setting%% *} is '$count'; it must be a whole number, such as 7, or 0 for none."
+  done
+  ((daily + weekly + monthly > 0)) ||
+    fail 'BACKUP_DAILY, BACKUP_WEEKLY and BACKUP_MONTHLY are all 0: that would keep no backup.'
 }
 
 write() {
@@ -36,10 +49,11 @@ write() {
   sync "$folder"
 }
 
-# Keeps the newest backup of each of the last days, weeks and months that have one. Days without a backup do not
-# count, so that a long outage of the backups drops none.
+# Keeps the newest backup of each of the last days, weeks and months that have one, and $1, which has just been
+# written, even when the clock went back. Days without a backup do not count, so that a long outage of the backups
+# drops none.
 drop_old() {
-  local -A kept=()
+  local -A kept=([$1]=yes)
   local -a names days weeks old=()
   mapfile -t names < <(newest_first) # once: what the marking did not see must not be dropped
   days=("${names[@]#air-quality-}")

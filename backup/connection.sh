@@ -6,7 +6,15 @@ fail() {
   exit 1
 }
 
-[[ -z ${POSTGRES_PASSWORD_FILE:-} ]] || POSTGRES_PASSWORD=$(<"$POSTGRES_PASSWORD_FILE")
+# NAME takes the content of the file that NAME_FILE names, where it names one.
+take_secret() { # NAME
+  local file=$1_FILE
+  [[ -n ${!file:-} ]] || return 0
+  [[ -r ${!file} ]] || fail "$file is '${!file}', which cannot be read."
+  printf -v "$1" %s "$(<"${!file}")"
+}
+
+take_secret POSTGRES_PASSWORD
 [[ -n ${POSTGRES_PASSWORD:-} ]] || fail 'POSTGRES_PASSWORD must not be empty: set it, or POSTGRES_PASSWORD_FILE.'
 
 # By environment, because arguments show in `ps`.

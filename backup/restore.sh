@@ -13,7 +13,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 file=${1:-}
 [[ -n $file ]] || fail 'Which backup? FILE is missing, e.g. make restore FILE=backups/air-quality-….dump'
 [[ -f $file && -r $file ]] || fail "$file cannot be read."
-[[ -z ${POSTGRES_API_PASSWORD_FILE:-} ]] || POSTGRES_API_PASSWORD=$(<"$POSTGRES_API_PASSWORD_FILE")
+take_secret POSTGRES_API_PASSWORD
 [[ -n ${POSTGRES_API_PASSWORD:-} ]] || fail 'POSTGRES_API_PASSWORD must not be empty: the API role gets it.'
 export POSTGRES_API_USER=${POSTGRES_API_USER:-api} POSTGRES_API_PASSWORD
 export POSTGRES_API_STATEMENT_TIMEOUT=${POSTGRES_API_STATEMENT_TIMEOUT:-300}

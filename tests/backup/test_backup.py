@@ -74,6 +74,42 @@ def test_retention_is_configurable(postgres: Postgres, script: Script, folder: P
     assert len(list(folder.glob("*.dump"))) == 3
 
 
+@pytest.mark.parametrize("wrong", ["7d", "08", "-1", "7 days", "a"])
+@pytest.mark.parametrize("setting", ["BACKUP_DAILY", "BACKUP_WEEKLY", "BACKUP_MONTHLY"])
+def test_a_retention_that_is_no_number_drops_none(
+    postgres: Postgres, script: Script, folder: Path, setting: str, wrong: str
+) -> None:
+    folder.mkdir()
+    old = folder / name(datetime(2020, 1, 1, tzinfo=UTC))
+    old.touch()
+    none = {"BACKUP_DAILY": "0", "BACKUP_WEEKLY": "0", "BACKUP_MONTHLY": "0"}
+    done = script("backup.sh", postgres, **(none | {setting: wrong}))
+    assert done.returncode == 1
+    assert done.stderr == f"{setting} is '{wrong}'; it must be a whole number, such as 7, or 0 for none.\n"
+    assert list(folder.iterdir()) == [old]
+
+
+def test_a_retention_of_nothing_is_refused(postgres: Postgres, script: Script, folder: Path) -> None:
+    folder.mkdir()
+    old = folder / name(datetime(2020, 1, 1, tzinfo=UTC))
+    old.touch()
+    done = script("backup.sh", postgres, BACKUP_DAILY="0", BACKUP_WEEKLY="0", BACKUP_MONTHLY="0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("BACKUP_DAILY, BACKUP_WEEKLY and BACKUP_MONTHLY are all 0")
+    assert list(folder.iterdir()) == [old]
+
+
+def test_what_was_just_written_stays_although_the_clock_went_back(
+    postgres: Postgres, script: Script, folder: Path
+) -> None:
+    folder.mkdir()
+    later = folder / name(datetime(2100, 1, 1, tzinfo=UTC))
+    later.touch()
+    done = script("backup.sh", postgres, BACKUP_DAILY="1", BACKUP_WEEKLY="0", BACKUP_MONTHLY="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(folder.glob("*.dump")) == {later, Path(done.stdout.strip())}
+
+
 def test_a_backup_of_no_date_drops_none(postgres: Postgres, script: Script, folder: Path) -> None:
     folder.mkdir()
     names = {name(datetime(2020, 1, day, tzinfo=UTC)) for day in range(1, 28)}

@@ -288,3 +288,12 @@ def test_passwords_may_come_from_files(
     assert query(postgres, "SELECT 1", user="api", password=ENVIRON["POSTGRES_API_PASSWORD"]) == [(1,)]
     with pytest.raises(psycopg2.OperationalError):
         query(postgres, "SELECT 1", user="api", password="another")
+
+
+@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD"])
+def test_a_file_of_a_password_that_is_none_is_named(
+    postgres: Postgres, backup: Backup, script: Script, name: str
+) -> None:
+    done = script("restore.sh", postgres, backup.file, **{f"{name}_FILE": "/nowhere"})
+    assert done.returncode == 1
+    assert done.stderr == f"{name}_FILE is '/nowhere', which cannot be read.\n"
