@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 from itertools import combinations
+from pathlib import PurePath
 
 import pytest
-from kubernetes.configmaps import environment, variables_of
+import yaml
+from kubernetes.configmaps import environment, variables_in, variables_of
 from tests.delivery.manifests import ROOT, Manifest, compose, load, workloads
 
 PASSWORDS = ["POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "REDIS_PASSWORD"]
@@ -134,6 +136,25 @@ def test_every_variable_is_given(service: str) -> None:
 @pytest.mark.parametrize("service", ["api-rest", "api-cache"])
 def test_every_variable_is_read(service: str) -> None:
     assert set(SERVICES[service]["environment"]) <= variables_of(service) | {"HOST", "PORT"}
+
+
+@pytest.mark.parametrize("script", ["backup.sh", "connection.sh", "restore.sh"])
+def test_every_variable_of_a_backup_script_is_given(script: str) -> None:
+    # Its own superuser's password, Compose gives as it is.
+    read = variables_in(f"backup/{script}", "(?:BACKUP|POSTGRES)") - {"POSTGRES_PASSWORD_FILE"}
+    assert read <= set(SERVICES["backup"]["environment"])
+
+
+def test_whoever_takes_the_api_role_s_password_while_it_runs_takes_it_from_the_file() -> None:
+    """What the README adds for the rotation: a restore, too, gives the role its password."""
+    (text,) = re.findall(r"^    services:\n(?:    .*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+    added = yaml.safe_load(text)["services"]
+    file = "POSTGRES_API_PASSWORD_FILE"
+    takes = {name for name, service in SERVICES.items() if file in service.get("environment", {})}
+    assert added.keys() == takes == {"api-rest", "backup"}
+    for service in added.values():
+        folder = PurePath(service["environment"][file]).parent
+        assert [mount.split(":")[1] for mount in service["volumes"]] == [str(folder)]
 
 
 @each_service
