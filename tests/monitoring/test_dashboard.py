@@ -1,5 +1,6 @@
 """The dashboard asks for series that exist, by names that Prometheus gives, and Grafana finds its files."""
 
+import json
 import re
 
 import pytest
@@ -112,6 +113,15 @@ def test_the_dashboard_answers_the_four_questions() -> None:
     rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
     assert rows == ["Is it up?", "Is it fast?", "Is the cache working?", "Is the data fresh and safe?"]
     assert len(list(panel_expressions())) > 30
+
+
+def test_what_is_down_shows_as_down_although_it_has_no_series() -> None:
+    """Who has no replica left is in no DNS any more: Prometheus forgets its targets, and their `up`."""
+    lights = [panel for panel in panels() if "down" in json.dumps(panel["fieldConfig"])]
+    assert [panel["title"] for panel in lights] == ["api-cache", "api-rest", "Postgres", "Redis"]
+    for panel in lights:
+        (target,) = panel["targets"]
+        assert target["expr"].endswith(" or vector(0)"), panel["title"]
 
 
 def test_grafana_finds_its_files() -> None:
