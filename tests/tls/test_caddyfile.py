@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import sys
@@ -36,7 +37,8 @@ class Proxy:
     """Caddy, and what its clients need: the ports, and the certificate of its local authority."""
 
     def __init__(self, folder: Path, upstream: int) -> None:
-        self.http, self.https = free_port(), free_port()
+        # Under Compose, users know another port than Caddy, which listens in its container.
+        self.http, self.https, self.published = free_port(), free_port(), 8443
         self.authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
         environ = {
             "PATH": os.environ["PATH"],
@@ -45,14 +47,13 @@ class Proxy:
             "XDG_CONFIG_HOME": str(folder),
             "TLS_HTTP_LISTEN": str(self.http),
             "TLS_LISTEN": str(self.https),
-            "TLS_PORT": str(self.https),
+            "TLS_PORT": str(self.published),
             "TLS_UPSTREAM_HOST": "127.0.0.1",
             "TLS_UPSTREAM_PORT": str(upstream),
         }
+        self.log = folder / "caddy.log"
         command = [CADDY, "run", "--config", CADDYFILE, "--adapter", "caddyfile"]
-        self.process = Process(
-            "Caddy", command, environ=environ, output=folder / "caddy.log", stop_timeout=10
-        )
+        self.process = Process("Caddy", command, environ=environ, output=self.log, stop_timeout=10)
 
     def context(self, *protocols: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self.authority))
@@ -115,7 +116,7 @@ def test_plain_http_is_sent_to_https(proxy: Proxy) -> None:
     response.read()
     connection.close()
     assert response.status == 301
-    assert response.headers["Location"] == f"https://localhost:{proxy.https}/air_quality?limit=1"
+    assert response.headers["Location"] == f"https://localhost:{proxy.published}/air_quality?limit=1"
 
 
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
@@ -125,6 +126,21 @@ def test_protocols(proxy: Proxy, protocol: str) -> None:
         proxy.context(protocol).wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         assert secure.selected_alpn_protocol() == protocol
+
+
+def test_http_3_is_offered_where_users_find_it(proxy: Proxy) -> None:
+    assert proxy.get("/")[0].headers.get_all("Alt-Svc") == [f'h3=":{proxy.published}"; ma=2592000']
+
+
+def test_lines_have_instant_level_and_message_where_those_of_the_services_have_them(proxy: Proxy) -> None:
+    """Those of the time before the configuration was read are Caddy's own."""
+    lines = [json.loads(line) for line in proxy.log.read_text().splitlines()]
+    lines = lines[next(n for n, line in enumerate(lines) if "message" in line) :]
+    assert len(lines) > 5
+    for line in lines:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+        assert line["level"] in {"info", "warn", "error"}
+        assert line["message"]
 
 
 @pytest.mark.parametrize(
