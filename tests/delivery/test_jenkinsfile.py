@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path, PurePath
 
 import pytest
@@ -155,35 +156,48 @@ def test_secrets_are_never_part_of_a_command() -> None:
     assert not re.search(r"sh '[^']*(PASSWORD|KUBECONFIG|USER)", JENKINSFILE)
 
 
-def reports(target: str) -> set[str]:
-    """The files that a target writes for Jenkins."""
+# Those that keep reports.
+TESTING = [name for name, (_, target) in STAGES.items() if (target or "").startswith(("test-", "e2e"))]
+
+
+@cache
+def reports(stage: str) -> set[str]:
+    """The files that a stage writes for Jenkins."""
+    (command,) = re.findall(r"sh '(make .+?)'", stages()[stage])
     done = subprocess.run(
-        ["make", "--dry-run", "--always-make", target, "REPORTS=reports"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+        [*command.split(), "--dry-run", "--always-make"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return set(re.findall(rf'(?:--junitxml "|xml:){re.escape(str(ROOT))}/([^"]+)', done.stdout))
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (_, target) in STAGES.items() if (target or "").startswith(("test-", "e2e"))]
-)
+def published(stage: str) -> dict[str, str]:
+    """What reads reports, and the pattern of their names."""
+    text = stages()[stage]
+    if service := re.search(r"publish\('(.+?)'\)", text):
+        text = JENKINSFILE.split("\nvoid publish")[1].replace("${service}", service[1])
+    return dict(re.findall(r"(junit|pattern:) ['\"](.+?)['\"]", text))
+
+
+def matching(pattern: str, paths: set[str]) -> set[str]:
+    return {path for path in paths if PurePath(path).match(pattern)}
+
+
+@pytest.mark.parametrize("name", TESTING)
 def test_all_reports_are_published_by_what_reads_them(name: str) -> None:
-    stage = stages()[name]
-    if service := re.search(r"publish\('(.+?)'\)", stage):
-        stage = JENKINSFILE.split("\nvoid publish")[1].replace("${service}", service[1])
-    published = {
-        reader: {path for path in reports(str(STAGES[name][1])) if PurePath(path).match(pattern)}
-        for reader, pattern in re.findall(r"(junit|pattern:) ['\"](.+?)['\"]", stage)
-    }
-    written = reports(str(STAGES[name][1]))
+    written = reports(name)
     coverage = {path for path in written if "coverage" in path}
-    assert published["junit"] == written - coverage != set()
-    assert published.get("pattern:", set()) == coverage
+    assert matching(published(name)["junit"], written) == written - coverage != set()
+    assert matching(published(name).get("pattern:", "none"), written) == coverage
+
+
+@pytest.mark.parametrize("name", TESTING)
+def test_no_report_is_published_twice(name: str) -> None:
+    """A stage may find those of the stages before it: agents come back to one folder."""
+    others = set().union(*(reports(other) for other in TESTING if other != name))
+    for pattern in published(name).values():
+        assert matching(pattern, others) == set()
 
 
 def test_the_http_core_has_its_reports() -> None:
     """Its suite is api-cache's second and third."""
-    assert len(reports("test-api-cache")) == 5
+    assert len(reports("Test api-cache")) == 5
