@@ -130,6 +130,13 @@ def test_merge_brings_the_commit_into_the_branch(feature: Path, repository: Path
     assert done.returncode == 0, done.stderr
     assert "Merge feature/x into develop" in git(repository, "log", "--format=%s", "develop")
     assert git(repository, "show", "develop:feature") == "feature"
+    assert state(feature) == ("feature/x", "", 1)
+
+
+def state(clone: Path) -> tuple[str, str, int]:
+    """What a person finds again after a merge: the branch, the changes, and how many working trees."""
+    trees = git(clone, "worktree", "list").splitlines()
+    return git(clone, "branch", "--show-current"), git(clone, "status", "--porcelain"), len(trees)
 
 
 @pytest.mark.usefixtures("feature")
@@ -179,3 +186,4 @@ def test_merge_stops_at_a_conflict(feature: Path, repository: Path) -> None:
     before = git(repository, "rev-parse", "develop")
     assert run("merge", "develop", cwd=feature, **GIT).returncode != 0
     assert git(repository, "rev-parse", "develop") == before
+    assert state(feature) == ("feature/x", "", 1)
