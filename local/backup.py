@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from local.folder import FOLDER, ROOT, InUseError, credentials, exclusive
-from local.postgres import BIN, Postgres
+from local.folder import FOLDER, ROOT, InUseError, credentials, exclusive, without
+from local.postgres import BIN, Postgres, base_environ
 from local.processes import ProcessError
-from local.stack import NAMES
+from local.stack import NAMES, NOT_FROM_OUTSIDE
 
 
 def main(arguments: list[str]) -> int:
@@ -53,7 +53,8 @@ def run(script: str, files: list[str], environ: Mapping[str, str]) -> int:
     ours = {"PATH": f"{BIN}:{os.environ['PATH']}", "BACKUP_FOLDER": str(ROOT / "backups")}
     given = {name: value for name, value in os.environ.items() if name.startswith("BACKUP_") and value}
     command: list[str | Path] = ["bash", ROOT / "backup" / f"{script}.sh", *files]
-    return subprocess.run(command, env={**os.environ, **ours, **given, **environ}, check=False).returncode
+    settings = {**without(base_environ(), NOT_FROM_OUTSIDE), **ours, **given, **environ}
+    return subprocess.run(command, env=settings, check=False).returncode
 
 
 def complain(sentence: str) -> int:

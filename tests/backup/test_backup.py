@@ -182,6 +182,20 @@ def test_make_backup_and_make_restore_without_and_beside_a_running_stack(
         assert server.process.running
 
 
+def test_what_is_said_of_other_servers_does_no_harm(checkout: Checkout, backup: Backup) -> None:
+    """As `make run`, after a sourced environment.env: how Compose's Postgres is reached and verified."""
+    elsewhere = {
+        "POSTGRES_SSLMODE": "verify-full",
+        "POSTGRES_SSLROOTCERT": "/nowhere",
+        "POSTGRES_PASSWORD_FILE": "/nowhere",
+        "POSTGRES_API_PASSWORD_FILE": "/nowhere",
+    }
+    restored = checkout.make("restore", FILE=str(backup.file), **elsewhere)
+    assert restored.returncode == 0, restored.stderr
+    done = checkout.make("backup", **elsewhere)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("file", ["", "nowhere.dump"])
 def test_make_restore_says_what_it_needs(checkout: Checkout, file: str) -> None:
     done = checkout.make("restore", FILE=file)
