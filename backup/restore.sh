@@ -4,7 +4,8 @@
 # One transaction, in which the old schema steps aside: the API answers from it until all of the new one is there,
 # and goes on doing so when something fails. A file that is not a whole backup is refused before the server is asked
 # anything. Takes the connection's variables (connection.sh) and those of the init script (POSTGRES_API_USER and so
-# on): the role gets the password of today, not of the backup. Whatever else the database holds stays as it is.
+# on): the role gets the password of today, not of the backup. Whatever else the database holds stays as it is, but for
+# what depends on the old schema, such as a view in another one: that goes with it.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source-path=SCRIPTDIR

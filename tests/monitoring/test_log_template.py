@@ -50,7 +50,7 @@ def test_a_request_has_its_fields(lines: Lines, service: str) -> None:
 
 
 def test_a_request_id_finds_both_services(lines: Lines) -> None:
-    """The documented query: request_id : "...", oldest first."""
+    """The documented query: request_id : "..."."""
     found = [line for service in SERVICES for line in lines[service] if line.get("request_id") == REQUEST_ID]
     assert {line["service"] for line in found} == set(SERVICES)
     assert {line["trace_id"] for line in found} == {"0af7651916cd43dd8448eb211c80319c"}
