@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 30.0
 """How long answers under way may take after SIGTERM."""
 SECONDS_BETWEEN_LOOKS = 0.02
-LINGER_SECONDS = 0.2
-"""Between the last accepted connection and the end of idle ones, so that requests under way on them are
-answered."""
+LINGER_SECONDS = 2.0
+"""How long after SIGTERM an idle client may ask once more."""
 
 
 class Clients:
@@ -39,10 +38,14 @@ class Clients:
             connection.expire(time.monotonic())
 
     async def drain(self) -> None:
-        """Let each client have the answer that is under way, and nothing more."""
-        await asyncio.sleep(LINGER_SECONDS)
+        """Let each client have the answer that is under way, or its next one, and nothing more."""
+        self._remembered.clear()  # those would be answered like before, as if others were to follow
+        over = time.monotonic() + LINGER_SECONDS
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 # No event tells what clients have taken.
-                while [each for each in tuple(self._open) if not each.drain(time.monotonic())]:  # noqa: ASYNC110
+                while self._undrained(time.monotonic(), over):  # noqa: ASYNC110
                     await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _undrained(self, now: float, over: float) -> list[Connection]:
+        return [each for each in tuple(self._open) if not each.drain(now, is_over=now >= over)]

@@ -45,7 +45,9 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         """Whether no further request is taken."""
         self._answered = time.monotonic()
         """When it last had an answer, or was made."""
-        self._is_awaited: bool | None = None
+        self._is_draining = False
+        """Whether the next answer that begins is the last one, and says so."""
+        self._is_awaited = False
         """When draining: whether an answer was under way, whose client has to end the connection, too."""
         self._left: float | None = None
         """When our own end of it was sent."""
@@ -109,6 +111,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         return hit is not None
 
     def find_hit(self, target: bytes, fields: Fields) -> Hit | None:
+        if self._is_draining:
+            return None  # a ready answer does not say that it is the last one
         plain = self._app.plain(target, fields)
         found = self._app.hit(plain, time.monotonic()) if plain is not None else None
         return Hit(plain, *found) if plain is not None and found is not None else None
@@ -146,7 +150,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             while self._queue:
                 incoming = self._queue.popleft()
                 await self._answer(incoming)
-                if not incoming.keep_alive or not incoming.complete or self._is_last:
+                if not incoming.keep_alive or not incoming.complete or (self._last and not self._queue):
                     self._end_after(incoming)
                     return
         except OriginError:  # or the client's own fault
@@ -165,17 +169,17 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
         Were it closed while the client sends, its system would drop what it has not read yet (RFC 9112 §9.6).
         """
-        if self._is_awaited is not None:
-            return
-        if incoming.complete:
+        if self._is_draining:
+            self._last = self._is_awaited = True
+        elif incoming.complete:
             self._wire.close()
         else:
             self._leave(time.monotonic())
 
     @property
     def _is_last(self) -> bool:
-        """Whether the answer under way is the last one."""
-        return self._last and not self._queue
+        """Whether an answer that begins now is the last one."""
+        return (self._last or self._is_draining) and not self._queue
 
     async def _answer(self, incoming: Incoming) -> None:
         identifier = given_id(incoming.fields) or self._app.request_id()
@@ -235,9 +239,9 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     async def _send(self, incoming: Incoming, reply: Reply, identifier: str) -> None:
         sending = Sending(incoming, reply)
-        if sending.ends_connection:
+        if sending.ends_connection or self._is_last:
             incoming.keep_alive = False
-        is_last = not incoming.keep_alive or self._is_last
+        is_last = not incoming.keep_alive
         try:
             await sending.send(self._wire, identifier, self._app.patience.stall, is_last=is_last)
         finally:
@@ -282,26 +286,31 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         elif now - max(self._answered, self._wire.taken) > patience.idle:
             self._wire.close()
 
-    def drain(self, now: float) -> bool:
-        """Take no further request; True when nothing is under way, and the client has taken all there is.
+    def drain(self, now: float, *, is_over: bool) -> bool:
+        """Begin one more answer at most, none when `is_over`; True when the client has taken all there is.
+
+        A client with a persistent connection may be about to use it, and many take its end for a failure.
+        So while there is time, an idle one gets an answer, which says that it is the last (RFC 9112 §9.6).
 
         The kernel goes on sending what it got from us, but not in a container, whose network ends with it.
         Nor is what was acknowledged there at the client yet: the engine's proxy of a published port may hold
-        megabytes, and ends with the container, too. So whoever had an answer under way when draining began is
-        told its end (RFC 9112 §9.6), and has LEAVE_SECONDS to end the connection as well.
+        megabytes, and ends with the container, too. So whoever has had an answer since draining began is told
+        its end, and has LEAVE_SECONDS to end the connection as well.
         """
         if self._wire.is_lost:
             return True
         is_under_way = self._task is not None or self._wire.untaken_bytes > 0
-        if self._is_awaited is None:
-            self._last, self._is_awaited = True, is_under_way or self._left is not None
-        if not is_under_way:
+        self._is_draining = True
+        self._is_awaited = self._is_awaited or is_under_way or self._left is not None
+        self._last = self._last or is_over
+        if self._last and not is_under_way:
             self._leave(now)
         return self._wire.is_lost
 
     def _leave(self, now: float) -> None:
         """Tell the client that nothing more comes, and wait for its end; what it sends until then is lost."""
-        if self._is_awaited is False or (self._left is not None and now - self._left > LEAVE_SECONDS):
+        is_needless = self._is_draining and not self._is_awaited
+        if is_needless or (self._left is not None and now - self._left > LEAVE_SECONDS):
             self._wire.close()
         elif self._left is None:
             self._last, self._left = True, now

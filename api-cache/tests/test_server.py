@@ -1,5 +1,6 @@
 """What hostile, broken and slow clients get: raw bytes over a socket."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -454,13 +455,13 @@ def test_sigterm_lets_a_request_come_to_its_end(make_cache, origin):
     cache = make_cache()
     path = fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.body)))
-    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+    address = ("127.0.0.1", cache.port)
+    with socket.create_connection(address, timeout=10) as sock, socket.create_connection(address, 10) as idle:
         sock.sendall(b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf" % path.encode())
-        are_two = lambda: metrics(cache)["api_cache_client_connections"] == 2  # noqa: E731  # with who asks
-        assert wait_until(are_two, timeout=5)
+        are_three = lambda: metrics(cache)["api_cache_client_connections"] == 3  # noqa: E731  # with who asks
+        assert wait_until(are_three, timeout=5)
         cache.process.signal(signal.SIGTERM)
-        assert wait_until(lambda: not _accepts(cache.port), timeout=5)
-        time.sleep(0.3)  # longer than idle connections are left open
+        assert idle.recv(1) == b""  # no new request would be taken any more
         sock.sendall(b"more")
         assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"\r\n\r\nhalfmore")
     assert wait_until(lambda: not cache.process.running, timeout=5)
@@ -521,6 +522,61 @@ def test_sigterm_does_not_wait_for_idle_clients(make_cache, origin):
             found += client.recv(65536)
         cache.process.signal(signal.SIGTERM)
         assert wait_until(lambda: not cache.process.running, timeout=5)
+
+
+@pytest.fixture
+def ending(make_cache, origin):
+    """A cache on its way out: it accepts no more connections, but has one, on which it gave an answer."""
+    cache = make_cache()
+    path = fresh_path()
+    origin.on(path, answer(path.encode(), "Cache-Control: max-age=60"))
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", cache.port, timeout=10)) as connection:
+        for _ in range(3):  # the last of which is a ready answer to bytes that it remembers
+            assert _asked(connection, path).read() == path.encode()
+        cache.process.signal(signal.SIGTERM)
+        assert wait_until(lambda: not _accepts(cache.port), timeout=5)
+        yield cache, connection, path
+
+
+def _asked(connection, path):
+    connection.request("GET", path)
+    return connection.getresponse()
+
+
+@pytest.mark.parametrize("is_hit", [True, False], ids=["hit", "miss"])
+def test_a_client_that_asks_once_more_after_sigterm_has_its_answer(ending, origin, is_hit):
+    """It cannot know yet: its request may be on the way when the end of its idle connection is."""
+    cache, connection, path = ending
+    if not is_hit:
+        path = fresh_path()
+        origin.on(path, answer(path.encode()))
+    found = _asked(connection, path)
+    assert (found.read(), found.headers["Connection"]) == (path.encode(), "close")
+    assert wait_until(lambda: not cache.process.running, timeout=5)
+
+
+def test_sigterm_in_an_answer_leaves_its_client_another_one(make_cache, origin):
+    """Its head was out, and could not say that it is the last one."""
+    cache = make_cache()
+    path, other = fresh_path(), fresh_path()
+    release = threading.Event()
+
+    def script(wire, _):
+        wire.send(answer(b"finished")[:-1])
+        assert release.wait(10)
+        wire.send(b"d")
+
+    origin.on(path, script)
+    origin.on(other, answer(b"other"))
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", cache.port, timeout=10)) as connection:
+        found = _asked(connection, path)
+        cache.process.signal(signal.SIGTERM)
+        assert wait_until(lambda: not _accepts(cache.port), timeout=5)
+        release.set()
+        assert (found.read(), found.headers["Connection"]) == (b"finished", None)
+        found = _asked(connection, other)
+        assert (found.read(), found.headers["Connection"]) == (b"other", "close")
+    assert wait_until(lambda: not cache.process.running, timeout=5)
 
 
 def _accepts(port):
