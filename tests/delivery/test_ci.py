@@ -105,6 +105,16 @@ def test_push_forgets_its_login_and_never_shows_it(repository: Path, tmp_path: P
     assert "top$ecret" not in done.stdout + done.stderr + "".join(calls(tools))
 
 
+def test_a_push_that_fails_leaves_the_digests_of_the_last_one(repository: Path, tmp_path: Path) -> None:
+    """Half of the new ones would have `make deploy` roll out one image and not the other."""
+    fails = 'case "$*" in "push --quiet "*/api-cache:*) exit 1 ;; esac' + DOCKER
+    (repository / "images.digests").write_text("those of the last push")
+    path = program(tmp_path / "tools", "docker", fails)
+    assert run("push", cwd=repository, PATH=path, REGISTRY="registry.example/air").returncode == 1
+    assert (repository / "images.digests").read_text() == "those of the last push"
+    assert list(repository.glob("images.digests*")) == [repository / "images.digests"]
+
+
 def test_push_names_what_it_lacks(repository: Path) -> None:
     done = run("push", cwd=repository, REGISTRY="")
     assert done.returncode != 0
