@@ -109,9 +109,10 @@ def test_browsers_are_told_to_come_back_by_https_alone(proxy: Proxy) -> None:
     assert int(proxy.get("/")[0].headers["Strict-Transport-Security"].partition("=")[2]) >= 31_536_000
 
 
-def test_plain_http_is_sent_to_https(proxy: Proxy) -> None:
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "another.example"])
+def test_plain_http_is_sent_to_https(proxy: Proxy, host: str) -> None:
     connection = http.client.HTTPConnection("localhost", proxy.http, timeout=15)
-    connection.request("GET", "/air_quality?limit=1")
+    connection.request("GET", "/air_quality?limit=1", headers={"Host": host})
     response = connection.getresponse()
     response.read()
     connection.close()
