@@ -1,5 +1,6 @@
 """The images: lint, no root, nothing unpinned."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,11 @@ def test_images_hold_no_tests(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_images_run_the_one_command(service: str) -> None:
     assert 'CMD ["./serve"]' in (ROOT / service / "Dockerfile").read_text()
+
+
+def test_the_agent_of_the_pipeline_has_what_the_tests_run() -> None:
+    """No slim image has curl, by which logs/setup.sh speaks; .ci/run names the other programs."""
+    agent = (ROOT / ".ci" / "Dockerfile").read_text().partition("--no-install-recommends")[2]
+    (tools,) = re.findall(r"^tools=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
+    assert "curl" in tools.split()
+    assert set(tools.split()) <= set(agent.partition("&&")[0].split())
