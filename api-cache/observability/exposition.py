@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 _COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "origin_requests": ("api_cache_origin_requests", "Answers of the origin, by status class.", ("status",)),
-    "origin_errors": ("api_cache_origin_errors", "Requests that the origin did not answer.", ("error",)),
+    "origin_errors": (
+        "api_cache_origin_errors",
+        "Requests without a whole answer of the origin.",
+        ("error",),
+    ),
     "redis_errors": (
         "api_cache_redis_errors",
         "Operations on Redis that failed, were late, or were not tried.",

@@ -57,6 +57,8 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
         self.started = False
         self.owing_since: float | None = 0.0
         """Since when it is the origin's turn; None while the client's content is waited for."""
+        self.broke_off: Callable[[OriginError], None] = lambda _: None
+        """Told if the content does not come to its end."""
         self.response = Response(0, Headers())
         self.length: int | None = None
 
@@ -189,9 +191,16 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
                 yield data
             if self._complete:
                 return
-            if self._error is not None:
-                raise self._error
-            await self._wait()
+            try:
+                await self._more()
+            except OriginError as error:
+                self.broke_off(error)
+                raise
+
+    async def _more(self) -> None:
+        if self._error is not None:
+            raise self._error
+        await self._wait()
 
     async def _wait(self) -> None:
         self._changed.clear()

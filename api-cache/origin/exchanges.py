@@ -43,17 +43,20 @@ class Exchanges:
         asked = self.clock()
         try:
             answer = await self.origin.send(request, content)
-        except ContentLost:
-            raise
         except OriginError as error:
-            self.counters.add(f"origin_errors {error.kind}")
+            self._count(error)
             self._note_failure(error, asked)
             raise
         self.counters.add(f"origin_requests {answer.response.status // 100}xx")
         # An error that it states is about one resource, and costs no waiting: others are still asked for.
         self._failing_until = 0.0
         self._answered_at = self.clock()
+        answer.broke_off = self._count
         return Exchange(request, answer.response, asked, self._answered_at), answer
+
+    def _count(self, error: OriginError) -> None:
+        if not isinstance(error, ContentLost):
+            self.counters.add(f"origin_errors {error.kind}")
 
     def _note_failure(self, error: OriginError, asked: float) -> None:
         """Take the origin for failing when nobody can reach it, or nobody got an answer for a whole timeout.

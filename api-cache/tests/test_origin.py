@@ -16,7 +16,7 @@ from local.processes import free_port, wait_until
 from httpcache.messages import Headers, Request
 from origin.client import Origin as HttpOrigin
 from origin.pool import Pool
-from tests.support import Origin, answer, ask, fresh_path, waiting
+from tests.support import Origin, answer, ask, fresh_path, metrics, waiting
 
 IMPATIENT = {"CACHE_ORIGIN_TIMEOUT": "1", "CACHE_CONNECT_TIMEOUT": "1"}
 
@@ -344,6 +344,21 @@ def test_stale_serves_when_the_content_breaks_off_before_it_begins(impatient, or
     found = ask(impatient.port, path)
     assert (found.status, found.body) == (200, b"old")
     assert found.cache == "fwd=stale; detail=stale-if-error"
+
+
+@pytest.mark.parametrize(("then", "error"), [(False, "broken"), (None, "timeout")])
+def test_an_answer_that_does_not_come_to_its_end_counts_as_an_error(impatient, origin, then, error):
+    path, counted = fresh_path(), f'api_cache_origin_errors_total{{error="{error}"}}'
+
+    def script(wire, _):
+        wire.send(b"HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nhalf")
+        return then
+
+    origin.on(path, script)
+    before = metrics(impatient).get(counted, 0)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(impatient.port, path)
+    assert metrics(impatient)[counted] == before + 1
 
 
 @pytest.mark.parametrize("beginning", [b"X", b"X: "], ids=["name", "value"])
