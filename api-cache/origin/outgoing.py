@@ -18,7 +18,7 @@ _UNKEYED = frozenset(
         "forwarded", "x-host", "x-backend-host", "x-original-url", "x-original-host", "x-rewrite-url",
         "x-http-method-override", "x-http-method", "x-method-override", "x-url-scheme", "front-end-https",
         "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip", "true-client-ip", "cf-connecting-ip",
-        "proxy",
+        "x-http-host-override", "proxy",
     )
 )  # fmt: skip
 """Fields by which some origins change their answers though they are no part of the key. They stay here, as

@@ -204,7 +204,7 @@ def test_nothing_of_the_client_that_the_key_lacks_reaches_the_origin(cache, orig
     poison = [
         ("Host", "evil.test"), ("X-Forwarded-Host", "evil.test"), ("X-Forwarded-Proto", "evil"),
         ("Forwarded", "host=evil"), ("X-Original-URL", "/evil"), ("X-HTTP-Method-Override", "DELETE"),
-        ("X-Rewrite-URL", "/evil"), ("X-Host", "evil"),
+        ("X-Rewrite-URL", "/evil"), ("X-Host", "evil"), ("X-HTTP-Host-Override", "evil"),
     ]  # fmt: skip
     get(cache, path, *poison)
     (got,) = origin.asked(path)
