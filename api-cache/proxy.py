@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sharing.flights import Flight, Flights, Outcome
     from store.levels import Levels, View
 
+_DEMANDS = ("cache-control", "pragma")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:  # pylint: disable=too-many-instance-attributes
@@ -147,10 +149,14 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             return reply or replies.failure(error, question.fwd)
 
     def _refresh(self, question: Question) -> None:
-        """Ask the origin in the background, unless someone does already or it has just failed."""
+        """Ask the origin in the background, unless someone does already or it has just failed.
+
+        What is stale is refreshed for everyone, so what this client demands is then no part of the request.
+        """
         if question.name in self.flights or not self.exchanges.may_try():
             return
-        headers = question.request.headers.without((*validation.CONDITIONS, "range"))
+        demands = _DEMANDS if question.fwd is Fwd.STALE else ()
+        headers = question.request.headers.without((*validation.CONDITIONS, "range", *demands))
         request = question.request._replace(method="GET", headers=headers, interim=None)
         self.flights.start(question.name, lambda flight: self._lead(flight, request))
 

@@ -383,6 +383,18 @@ def test_stale_serves_while_it_is_revalidated_in_the_background(cache, origin):
     assert wait_until(lambda: get(cache, path).body == b"two", timeout=5)
 
 
+@pytest.mark.parametrize("directive", ["no-store", "only-if-cached"])
+def test_what_one_client_demands_is_no_part_of_the_refreshment_for_all(cache, origin, directive):
+    path = fresh_path()
+    origin.on(path, answer(b"old", "Cache-Control: max-age=60, stale-while-revalidate=60", "Age: 60"))
+    assert get(cache, path).body == b"old"
+    origin.on(path, answer(b"new", "Cache-Control: max-age=60"))
+    assert get(cache, path, ("Cache-Control", directive)).body == b"old"
+    assert wait_until(lambda: len(origin.asked(path)) == 2, timeout=5)
+    assert wait_until(lambda: get(cache, path, ("Cache-Control", "only-if-cached")).body == b"new", timeout=5)
+    assert not origin.asked(path)[1].values("Cache-Control")
+
+
 def test_our_own_endpoints_are_never_forwarded(cache, origin):
     # A letter may be percent-encoded, and is the same one (RFC 9110 §4.2.3).
     for path in ("/healthz", "/readyz", "/metrics", "/healthz?x=1", "/%6detrics"):
