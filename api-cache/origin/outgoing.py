@@ -32,6 +32,8 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
     """The request with conditions that validate the entry, if there is one.
 
     `shared`: its answer is for others, too, so the client's own conditions and range stay here.
+    No field whose name has an underscore goes out: CGI, and so WSGI, cannot tell it from the one with hyphens,
+    which may be kept from the origin, or be named by Vary.
     """
     if entry is not None:
         headers = validation.condition(request, entry)
@@ -43,7 +45,7 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
     lines = [
         (name, coding.origin_tags(value) if name.lower() in _WITH_TAGS else value)
         for name, value in headers.without(_NEVER_SENT)
-        if not (is_stored and _is_unkeyed(name))
+        if "_" not in name and not (is_stored and _is_unkeyed(name))
     ]
     return request._replace(headers=Headers((*lines, status.via(request.version), loops.mark())))
 
@@ -54,6 +56,5 @@ def has_unkeyed(request: Request) -> bool:
 
 
 def _is_unkeyed(name: str) -> bool:
-    # CGI, and so WSGI, cannot tell `_` from `-`.
-    plain = name.lower().replace("_", "-")
-    return plain.startswith("x-forwarded") or plain in _UNKEYED
+    lower = name.lower()
+    return lower.startswith("x-forwarded") or lower in _UNKEYED

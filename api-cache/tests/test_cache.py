@@ -213,6 +213,16 @@ def test_nothing_of_the_client_that_the_key_lacks_reaches_the_origin(cache, orig
     assert got.values("Host") == [f"127.0.0.1:{origin.port}"]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_field_with_an_underscore_reaches_no_origin(cache, origin, method):
+    """CGI and WSGI would take it for the one with hyphens, which may be kept from the origin, or in Vary."""
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Vary: Accept-Language"))
+    get(cache, path, ("Accept_Language", "evil"), ("Via_", "evil"), ("_", "evil"), method=method)
+    (got,) = origin.asked(path)
+    assert "evil" not in str(got.headers)
+
+
 def test_the_origin_gets_the_clients_fields_and_none_of_ours(cache, origin):
     path = fresh_path()
     origin.on(path, answer(b"x", "Cache-Control: no-store"))
