@@ -1,5 +1,8 @@
 """How a connection to Postgres is made: where, as whom, and with which settings."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,10 @@ import psycopg2
 from psycopg2.extensions import connection as Psycopg2Connection  # noqa: N812 - it is a class
 
 from config import Config
+from observability import LOG
+
+SECONDS_BETWEEN_REASONS = 10
+"""While there is no way in, each request tries anew: the log says why as often as this, in each process."""
 
 
 class Login:
@@ -14,14 +21,36 @@ class Login:
 
     Where a file holds the password, the file changes first and the role then: until it does, the password
     that worked last still works. Connections that are there stay.
+
+    Args:
+        clock: seconds that never go back.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._arguments = connect_args(config)
         self._file = config.postgres_api_password_file
         self._works = config.postgres_api_password
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._quiet_until = float("-inf")
 
     def __call__(self) -> Psycopg2Connection:
+        try:
+            return self._log_in()
+        except psycopg2.OperationalError as error:
+            self._tell(error)
+            raise
+
+    def _tell(self, reason: psycopg2.OperationalError) -> None:
+        with self._lock:
+            now = self._clock()
+            due = now >= self._quiet_until
+            if due:
+                self._quiet_until = now + SECONDS_BETWEEN_REASONS
+        if due:
+            LOG.error("no connection to Postgres: %s", str(reason).strip())
+
+    def _log_in(self) -> Psycopg2Connection:
         password = self._newest()
         try:
             made = self._connect(password)
