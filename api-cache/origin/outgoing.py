@@ -32,8 +32,8 @@ def outgoing(request: Request, entry: Entry | None = None, *, shared: bool = Fal
     """The request with conditions that validate the entry, if there is one.
 
     `shared`: its answer is for others, too, so the client's own conditions and range stay here.
-    No field whose name has an underscore goes out: CGI, and so WSGI, cannot tell it from the one with hyphens,
-    which may be kept from the origin, or be named by Vary.
+    No field whose name has an underscore goes out: CGI, and so WSGI, cannot tell it from the one with
+    hyphens, which may be kept from the origin, or be named by Vary.
     """
     if entry is not None:
         headers = validation.condition(request, entry)
