@@ -27,6 +27,11 @@ MIN_CONTENT_RATE = 500
 """Bytes of content a second that a client has to send on average, after its first `patience`. As long as one
 drips, it occupies the origin, which may have few threads."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_REG_NAME = rb"[\w.~!$&'()*+,;=-]*(?:%[0-9A-Fa-f]{2}[\w.~!$&'()*+,;=-]*)*"
+_IP_LITERAL = rb"\[[\w.~!$&'()*+,;=:-]+\]"
+is_host = re.compile(rb"(?:%b|%b)(?::[0-9]*)?" % (_REG_NAME, _IP_LITERAL)).fullmatch
+"""Of Host's value without white space around it: whether it is one by its grammar (RFC 9110 §7.2, RFC 3986
+§3.2.2), which allows an empty name. What an IP literal consists of is looked at no further."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
@@ -95,8 +100,11 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         fields = self.fields = {name.lower(): value for name, value in self.lines}
         if self.version not in ("1.1", "1.0"):
             raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-        if self.version == "1.1" and sum(name.lower() == b"host" for name, _ in self.lines) != 1:
+        hosts = [value for name, value in self.lines if name.lower() == b"host"]
+        if len(hosts) > 1 or (self.version == "1.1" and not hosts):
             raise BadRequest(400, "An HTTP/1.1 request has exactly one Host field.")
+        if not all(map(is_host, hosts)):
+            raise BadRequest(400, "A Host field is a name or an address, and perhaps a port.")
         codings = [value.lower() for name, value in self.lines if name.lower() == b"transfer-encoding"]
         if codings and (codings != [b"chunked"] or self.version == "1.0"):
             raise BadRequest(501, "No other transfer coding than chunked is understood.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import httptools
 
-from .incoming import BadRequest, Incoming
+from .incoming import BadRequest, Incoming, is_host
 
 if TYPE_CHECKING:
     from store.memory import Plain, Prepared
@@ -208,7 +208,8 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         """Look for a ready answer, before anything is built that only other requests need."""
         parser = self._parser
         is_ours = self._receiver.is_free and self._method is None and parser.get_method() == b"GET"
-        is_simple = len(fields) == len(self._lines) and b"host" in fields
+        host = fields.get(b"host")
+        is_simple = len(fields) == len(self._lines) and host is not None and is_host(host)
         if not (is_ours and is_simple and parser.get_http_version() == "1.1" and parser.should_keep_alive()):
             return False
         hit = self._receiver.find_hit(self.target, fields)

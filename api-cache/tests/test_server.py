@@ -17,7 +17,7 @@ import pytest
 from local.processes import free_port, wait_until
 
 from tests.conftest import settings
-from tests.support import answer, ask, fresh_path, metrics, raw, resident, workers
+from tests.support import answer, ask, fresh_path, metrics, raw, resident, warm, workers
 
 POST = b"POST {} HTTP/1.1\r\nHost: h\r\n"
 REFUSED = {
@@ -60,6 +60,12 @@ REFUSED = {
     "space-before-colon": (400, b"GET {} HTTP/1.1\r\nHost : h\r\n\r\n"),
     "no-host": (400, b"GET {} HTTP/1.1\r\n\r\n"),
     "two-hosts": (400, b"GET {} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    "two-hosts-of-old": (400, b"GET {} HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+    "space-in-host": (400, b"GET {} HTTP/1.1\r\nHost: a b\r\n\r\n"),
+    "path-in-host": (400, b"GET {} HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+    "user-in-host": (400, b"GET {} HTTP/1.0\r\nHost: a@b\r\n\r\n"),
+    "word-for-port": (400, b"GET {} HTTP/1.1\r\nHost: a:b\r\n\r\n"),
+    "half-a-literal": (400, b"GET {} HTTP/1.1\r\nHost: [::1\r\n\r\n"),
     "space-in-target": (400, b"GET {} x HTTP/1.1\r\nHost: h\r\n\r\n"),
     "raw-8-bit-target": (400, b"GET {}\xe9 HTTP/1.1\r\nHost: h\r\n\r\n"),
     "fragment": (400, b"GET {}#f HTTP/1.1\r\nHost: h\r\n\r\n"),
@@ -87,6 +93,24 @@ def test_smuggling_and_nonsense_is_refused_and_reaches_no_origin(cache, origin, 
     assert b"application/problem+json" in head
     assert json.loads(body)["status"] == status
     assert not [each for each in origin.received if each.target.startswith(path) and each.method == "GET"]
+
+
+@pytest.mark.parametrize("host", ["a b", "a/b", "a@b", "a:b", "::1", "[::1", "[]", "a%2", "a,b/", "\xe9"])
+def test_an_invalid_host_gets_no_hit_either(one_worker, origin, host):
+    path = fresh_path()
+    origin.on(path, answer(b"hit", "Cache-Control: max-age=60"))
+    warm(one_worker, path)
+    assert ask(one_worker.port, path, ("Host", host)).status == 400
+
+
+@pytest.mark.parametrize(
+    "host", ["", "h:", "h:80", "a_b.test", "[::1]:80", "[v1.x:y]", "a%20b", "192.0.2.1", "h \t"]
+)
+def test_each_valid_host_is_the_same(one_worker, origin, host):
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Cache-Control: max-age=60"))
+    assert [ask(one_worker.port, path, ("Host", host)).body for _ in range(4)] == [b"x"] * 4
+    assert len(origin.asked(path)) == 1
 
 
 @pytest.mark.parametrize(
