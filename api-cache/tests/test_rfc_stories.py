@@ -681,7 +681,7 @@ def test_rfc9111_4_4_same_origin_locations_are_invalidated(rfc, origin, name: st
     tell(rfc, origin, [Step(HIT)], foreign)
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-HTTP-Method-Override", "X_Original_URL"])
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-HTTP-Method-Override", "X-Original-URL"])
 def test_a_post_with_what_is_no_part_of_the_key_serves_no_gets(rfc, origin, name: str) -> None:
     path = fresh_path()
     lines = ("Cache-Control: max-age=60", f"Content-Location: {path}")
