@@ -2,7 +2,8 @@
 # Writes one backup of the database into $BACKUP_FOLDER, and drops those that are no longer worth their space.
 #
 # Needs what the official image of Postgres has (bash, coreutils, flock, pg_dump), and the connection's variables:
-# see connection.sh. A backup appears under its name, air-quality-2026-11-23T22-58-03Z.dump, only when it is whole.
+# see connection.sh. A backup appears under its name, air-quality-2026-11-23T22-58-03Z.dump, only when it is whole, and
+# its checksum is there before it: air-quality-2026-11-23T22-58-03Z.dump.sha256, for sha256sum --check.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source-path=SCRIPTDIR
@@ -19,6 +20,7 @@ main() {
   exec 9>"$folder/.lock"
   flock --nonblock 9 || fail "Another backup into $folder is under way."
   umask 077
+  trap clean_up EXIT
   local started=$SECONDS file
   file=$folder/air-quality-$(date --utc +%Y-%m-%dT%H-%M-%SZ).dump
   write "$file"
@@ -41,12 +43,24 @@ check_retention() {
 
 write() {
   local unfinished=$folder/.unfinished
-  trap 'rm -f "$folder/.unfinished"' EXIT
   pg_dump --no-password --format custom --file "$unfinished"
   is_whole "$unfinished" || fail 'The backup that pg_dump wrote cannot be read again; it was not kept.'
-  sync "$unfinished"
+  local sum
+  sum=$(checksum "$unfinished")
+  echo "$sum  ${1##*/}" >"$unfinished.sha256"
+  sync "$unfinished" "$unfinished.sha256"
+  mv "$unfinished.sha256" "$1.sha256"
   mv "$unfinished" "$1"
   sync "$folder"
+}
+
+# What was not finished, and the checksums of backups that are not there, or no longer.
+clean_up() {
+  rm -f "$folder"/.unfinished*
+  local sum
+  for sum in "$folder"/air-quality-*.dump.sha256; do
+    [[ -e ${sum%.sha256} ]] || rm -f "$sum"
+  done
 }
 
 # Keeps the newest backup of each of the last days, weeks and months that have one, and $1, which has just been

@@ -33,3 +33,8 @@ is_whole() {
   [[ $contents == *" TABLE DATA $POSTGRES_API_SCHEMA air_quality_measurements "* ]] || return 1
   pg_restore --file /dev/null "$1"
 }
+
+checksum() { # FILE
+  local sum
+  sum=$(sha256sum <"$1") && echo "${sum%% *}"
+}

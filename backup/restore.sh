@@ -2,10 +2,10 @@
 # Replaces the measurements, their schema and the API role's rights by those of a backup:  restore.sh FILE
 #
 # One transaction, in which the old schema steps aside: the API answers from it until all of the new one is there,
-# and goes on doing so when something fails. A file that is not a whole backup is refused before the server is asked
-# anything. Takes the connection's variables (connection.sh) and those of the init script (POSTGRES_API_USER and so
-# on): the role gets the password of today, not of the backup. Whatever else the database holds stays as it is, but for
-# what depends on the old schema, such as a view in another one: that goes with it.
+# and goes on doing so when something fails. A file that is not a whole backup, or not the one whose checksum lies beside
+# it, is refused before the server is asked anything. Takes the connection's variables (connection.sh) and those of the
+# init script (POSTGRES_API_USER and so on): the role gets the password of today, not of the backup. Whatever else the
+# database holds stays as it is, but for what depends on the old schema, such as a view in another one: that goes with it.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source-path=SCRIPTDIR
@@ -19,6 +19,14 @@ take_secret POSTGRES_API_PASSWORD
 export POSTGRES_API_USER=${POSTGRES_API_USER:-api} POSTGRES_API_PASSWORD
 export POSTGRES_API_STATEMENT_TIMEOUT=${POSTGRES_API_STATEMENT_TIMEOUT:-300}
 
+# Of every bit only its checksum tells; pg_restore finds no fault with some in the table of contents.
+if [[ -e $file.sha256 ]]; then
+  sum=$(checksum "$file")
+  [[ $(<"$file.sha256") == "$sum "* ]] ||
+    fail "$file is not what ${file##*/}.sha256 beside it says: restore another one. Nothing was changed."
+else
+  echo "No ${file##*/}.sha256 lies beside $file: it is checked as far as pg_restore can." >&2
+fi
 is_whole "$file" || fail "$file is no whole backup of the measurements. Nothing was changed."
 
 run_sql() {

@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 import stat
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +32,33 @@ def test_a_backup_is_told_and_closed_to_others(postgres: Postgres, script: Scrip
     assert metrics(folder)["backup_last_size_bytes"] == backup.stat().st_size
     assert metrics(folder)["backup_files"] == 1
     assert stat.S_IMODE((folder / "backup.prom").stat().st_mode) == 0o644
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", backup.name, "backup.prom"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        backup.name,
+        f"{backup.name}.sha256",
+        "backup.prom",
+    ]
+
+
+def test_a_backup_has_its_checksum_beside_it(backup: Backup) -> None:
+    beside = backup.file.with_name(f"{backup.file.name}.sha256")
+    command = ["sha256sum", "--check", "--strict", beside.name]
+    done = subprocess.run(command, cwd=beside.parent, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{backup.file.name}: OK\n", "")
+
+
+def test_a_backup_appears_after_its_checksum_and_leaves_none_behind(
+    postgres: Postgres, script: Script, folder: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    (tmp_path / "mv").write_text(
+        f'#!/bin/sh\ncase "$2" in *.dump) ls {folder} > {seen}; exit 1;; esac\nexec /bin/mv "$@"\n'
+    )
+    (tmp_path / "mv").chmod(0o755)
+    assert script("backup.sh", postgres, programs=str(tmp_path)).returncode == 1
+    (checksum,) = seen.read_text().split()
+    assert checksum.endswith(".dump.sha256")
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def name(instant: datetime) -> str:
@@ -54,6 +81,8 @@ def test_what_is_kept(postgres: Postgres, script: Script, folder: Path, hours: i
     instants = [now - timedelta(hours=hours * n, minutes=1) for n in range(90)]
     for instant in instants:
         (folder / name(instant)).touch()
+    for instant in instants[::2]:  # the others are older than the checksums
+        (folder / f"{name(instant)}.sha256").touch()
     others = {"notes.txt", "air-quality-before-the-move.dump"}
     for other in others:
         (folder / other).touch()
@@ -61,7 +90,9 @@ def test_what_is_kept(postgres: Postgres, script: Script, folder: Path, hours: i
     assert done.returncode == 0
     newest = datetime.strptime(Path(done.stdout.strip()).name, "air-quality-%Y-%m-%dT%H-%M-%S%z.dump")
     expected = kept([*instants, newest])
-    assert {path.name for path in folder.iterdir()} == expected | others | {".lock", "backup.prom"}
+    checksums = {f"{each}.sha256" for each in expected & set(map(name, [*instants[::2], newest]))}
+    found = {path.name for path in folder.iterdir()}
+    assert found == expected | checksums | others | {".lock", "backup.prom"}
     assert metrics(folder)["backup_files"] == len(expected)
 
 
@@ -142,7 +173,7 @@ def test_a_failed_backup_leaves_the_old_ones_and_does_not_tell(
     done = script("backup.sh", postgres, BACKUP_DAILY="1", **environ)
     assert done.returncode != 0
     assert done.stderr != ""
-    assert sorted(path.suffix for path in folder.iterdir()) == ["", ".dump", ".dump", ".prom"]
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", ".dump", ".dump", ".prom", ".sha256"]
     assert (folder / "backup.prom").read_text() == told
 
 

@@ -140,6 +140,52 @@ def test_a_damaged_backup_is_refused_before_the_server_is_asked(
     assert "connection" not in done.stderr
 
 
+def flipped(whole: bytes) -> bytes:
+    """One bit of the table of contents: `BREATE TABLE`, at which pg_restore takes no offence."""
+    at = whole.index(b"CREATE TABLE api.air_quality_measurements")
+    return whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+
+
+@pytest.mark.parametrize("checksum", ["its own", "another one", "none in the file"])
+def test_what_its_checksum_does_not_fit_is_refused_before_the_server_is_asked(
+    backup: Backup, postgres: Postgres, script: Script, tmp_path: Path, checksum: str
+) -> None:
+    given = backup.file.with_name(f"{backup.file.name}.sha256").read_text()
+    whole = backup.file.read_bytes()
+    dump = tmp_path / backup.file.name
+    dump.write_bytes(flipped(whole) if checksum == "its own" else whole)
+    beside = {"another one": f"{'0' * 64}  {dump.name}\n", "none in the file": ""}.get(checksum, given)
+    (tmp_path / f"{dump.name}.sha256").write_text(beside)
+    done = script("restore.sh", postgres, dump, POSTGRES_PORT=str(free_port()))
+    assert done.returncode == 1
+    wrong = f"{dump} is not what {dump.name}.sha256 beside it says: restore another one."
+    assert done.stderr == f"{wrong} Nothing was changed.\n"
+
+
+def test_a_backup_without_a_checksum_is_restored_and_that_is_said(
+    backup: Backup, postgres: Postgres, script: Script, tmp_path: Path
+) -> None:
+    dump = tmp_path / "from-elsewhere"
+    dump.write_bytes(backup.file.read_bytes())
+    done = script("restore.sh", postgres, dump)
+    assert (done.returncode, done.stdout) == (0, f"Restored {dump}.\n")
+    assert (
+        done.stderr == f"No {dump.name}.sha256 lies beside {dump}: it is checked as far as pg_restore can.\n"
+    )
+    assert everything(postgres) == backup.content
+
+
+def test_a_renamed_backup_takes_its_checksum_along(
+    backup: Backup, postgres: Postgres, script: Script, tmp_path: Path
+) -> None:
+    dump = tmp_path / "renamed"
+    dump.write_bytes(backup.file.read_bytes())
+    beside = backup.file.with_name(f"{backup.file.name}.sha256")
+    (tmp_path / "renamed.sha256").write_bytes(beside.read_bytes())
+    done = script("restore.sh", postgres, dump)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_backup_of_something_else_is_refused(postgres: Postgres, script: Script, tmp_path: Path) -> None:
     psql(postgres, "pg_dump", "--format=custom", f"--file={tmp_path / 'other'}", "postgres")
     done = script("restore.sh", postgres, tmp_path / "other")
