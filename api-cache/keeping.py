@@ -14,7 +14,7 @@ from store.memory import Page
 from store.stored import select
 
 if TYPE_CHECKING:
-    from httpcache.messages import Entry, Exchange, Policy
+    from httpcache.messages import Entry, Exchange, Policy, Request
     from observability.counters import Counters
     from store.levels import Levels, View
     from store.stored import Stored
@@ -47,7 +47,7 @@ class Keeper:
             ttl=storing.retention(entry, self.policy),
             codec=coding.Compressor() if is_coded else coding.Plain(),
             max_bytes=self.max_object_bytes,
-            too_large=lambda: self._too_large(view),
+            too_large=lambda: self._too_large(view, exchange.request),
         )
 
     def _excess(self, exchange: Exchange) -> str | None:
@@ -57,9 +57,9 @@ class Keeper:
         is_too_large = length > self.max_object_bytes and not coding.compressible(response)
         return TOO_LARGE if is_too_large else None
 
-    async def _too_large(self, view: View) -> None:
+    async def _too_large(self, view: View, request: Request) -> None:
         self.counters.add(f"not_stored {TOO_LARGE}")
-        await self.levels.mark_uncacheable(view)
+        await self.levels.mark_uncacheable(view, request)
 
     async def freshen(self, view: View, entry: Entry, exchange: Exchange) -> Validated:
         """A 304 updates all that it is about; other processes see it as soon as Redis does."""

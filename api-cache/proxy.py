@@ -172,7 +172,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
 
         async def is_settled() -> bool:
             view = await self.levels.latest(request.target)
-            return view.uncacheable or self._serves(request, view)
+            return view.is_uncacheable(request) or self._serves(request, view)
 
         if not await self.flights.lock(flight, is_settled):
             return LookAgain()
@@ -306,7 +306,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         done = (lambda: self.flights.end(flight)) if flight is not None else _nothing
         fetch = Fetch(answer, exchange, self.keeper.storing(view, exchange), self.budget, done)
         if fetch.refusal is not None and flight is not None:
-            await self.levels.mark_uncacheable(view)
+            await self.levels.mark_uncacheable(view, request)
         return fetch
 
     async def _validate(

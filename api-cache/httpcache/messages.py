@@ -114,6 +114,11 @@ class Request(NamedTuple):
     interim: Callable[[Response], None] | None = None
     """Takes interim responses (RFC 9110 §15.2), for whoever waits for the final one."""
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether its answer may be for this client alone (§3.5)."""
+        return "authorization" in self.headers
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

@@ -88,7 +88,7 @@ _SHAREABLE = ("must-revalidate", "public", "s-maxage")
 
 def _is_authorized(candidate: _Candidate) -> bool:
     """§3.5: an answer to an authenticated request, without a directive that allows to share it."""
-    return "authorization" in candidate.request.headers and candidate.directives.keys().isdisjoint(_SHAREABLE)
+    return candidate.request.has_credentials and candidate.directives.keys().isdisjoint(_SHAREABLE)
 
 
 def _sets_cookie(candidate: _Candidate) -> bool:

@@ -32,7 +32,7 @@ class Question:
     @property
     def name(self) -> str:
         """What is the same for all whom one answer may serve."""
-        return key_of_request(self.request.target, self.view.page.stored, self.request.headers)
+        return key_of_request(self.request, self.view.page.stored)
 
     @property
     def is_shared(self) -> bool:
@@ -42,7 +42,7 @@ class Question:
         """
         request = self.request
         is_for_all = self.fwd in (Fwd.MISS, Fwd.VARY_MISS, Fwd.STALE)
-        if request.method != "GET" or self.view.uncacheable or not is_for_all:
+        if request.method != "GET" or self.view.is_uncacheable(request) or not is_for_all:
             return False
         if reuse.has_origin_condition(request):
             return False

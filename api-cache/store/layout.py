@@ -5,7 +5,9 @@ All keys begin with `api-cache:1:` (the number is that of the layout). With <t> 
     i:<t>            hash: an encoded entry per variant
     i:<t>:g          the number of a late invalidation of the target; what was asked for before is not stored
     p:<t>            exists while answers are known to be uncacheable: nobody waits for another one's answer
+    p:<t>:a          the same, of requests with Authorization
     l:<t>:<v>        the lock of the process that asks the origin
+    l:<t>:<v>:a      the same, of requests with Authorization
     b:<t>:<id>:<c>   a body in content coding <c>, never changed once its entry exists
 """
 
@@ -35,8 +37,9 @@ def key_of(name: str) -> str:
     return name[len(INDEX) :][:64]
 
 
-def uncacheable(key: str) -> str:
-    return f"{_LAYOUT}p:{key}"
+def marks(key: str) -> tuple[str, str]:
+    """Of answers that are uncacheable: to requests without credentials, and to those with them."""
+    return f"{_LAYOUT}p:{key}", f"{_LAYOUT}p:{key}:a"
 
 
 def lock(name: str) -> str:
@@ -56,14 +59,15 @@ def body(key: str, body_id: str, coding: str) -> str:
 
 LOOK = """#!lua flags=no-writes,allow-oom
 local index = redis.call('HGETALL', KEYS[1])
-local found = {index, redis.call('GET', KEYS[2]), redis.call('EXISTS', KEYS[3])}
+local without, having = redis.call('EXISTS', KEYS[3]), redis.call('EXISTS', KEYS[4])
+local found = {index, redis.call('GET', KEYS[2]), without, having}
 if #index == 2 then
   local id = string.sub(index[1], (string.find(index[1], ':') or 0) + 1)
   for i = 3, #ARGV do
     local name = ARGV[1] .. id .. ':' .. ARGV[i]
     local length = redis.pcall('STRLEN', name)
     if type(length) == 'number' and length > 0 then
-      if length <= tonumber(ARGV[2]) then found[4], found[5] = ARGV[i], redis.call('GET', name) end
+      if length <= tonumber(ARGV[2]) then found[5], found[6] = ARGV[i], redis.call('GET', name) end
       break
     end
   end
@@ -72,9 +76,9 @@ return found
 """
 """What there is of a target; of an only entry the body, too, so that a small one takes no second round trip.
 
-KEYS: index, generation, uncacheable. ARGV: what the names of bodies begin with; how many bytes a body may
+KEYS: index, generation, both marks. ARGV: what the names of bodies begin with; how many bytes a body may
 have; the codings in which it would do, the best first. Returns the index as a flat list, the generation or
-null, whether answers are uncacheable, and perhaps the coding and the body.
+null, whether each mark is there, and perhaps the coding and the body.
 """
 
 _LET_GO = f"""
@@ -93,7 +97,7 @@ PUT = f"""{_LET_GO}
 local generation = redis.call('GET', KEYS[2])
 if (generation or '') ~= ARGV[3] then return 0 end
 if ARGV[9] == '1' then
-  for i = 4, #KEYS do
+  for i = 5, #KEYS do
     if redis.call('EXISTS', KEYS[i]) == 0 then return 0 end
   end
 end
@@ -112,15 +116,15 @@ if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[8]) then
   redis.call('DEL', KEYS[1])
 end
 redis.call('HSET', KEYS[1], field, ARGV[6])
-for i = 4, #KEYS do redis.call('PEXPIRE', KEYS[i], ttl) end
+for i = 5, #KEYS do redis.call('PEXPIRE', KEYS[i], ttl) end
 if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
-redis.call('DEL', KEYS[3])
+redis.call('DEL', KEYS[3], KEYS[4])
 return 1
 """
 """Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile; and in
 place of its own former self, whose body it has, where a 304 made another variant of it (RFC 9111 §3.2).
 
-KEYS: index, generation, uncacheable, bodies. ARGV: see _LET_GO; what the names of the target's bodies begin
+KEYS: index, generation, both marks, bodies. ARGV: see _LET_GO; what the names of the target's bodies begin
 with; the generation when the answer was asked for; the variant, the entry's field, the entry; its time to
 live in ms; how many variants there may be; 1 if the bodies came just before, so that some may be missing.
 """

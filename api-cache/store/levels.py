@@ -18,7 +18,7 @@ from .stored import BLOCK_BYTES, target_hash
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
-    from httpcache.messages import Entry
+    from httpcache.messages import Entry, Request
     from httpcache.ranges import Slice
     from sharing.buffer import Parts
 
@@ -39,7 +39,8 @@ class View(NamedTuple):
     key: str
     page: Page
     generation: bytes | None = None
-    uncacheable: bool = False
+    uncacheable: tuple[bool, bool] = (False, False)
+    """Whether answers are known to be so: those to requests without credentials, and to those with them."""
     storable: bool = True
     """Redis is there to store into."""
     exact: bool = True
@@ -48,6 +49,10 @@ class View(NamedTuple):
     @property
     def entries(self) -> tuple[Entry, ...]:
         return tuple(each.entry for each in self.page.stored)
+
+    def is_uncacheable(self, request: Request) -> bool:
+        """Whether nobody waits for the answer to such a request."""
+        return self.uncacheable[request.has_credentials]
 
 
 class Levels:
@@ -210,10 +215,10 @@ class Levels:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.drop(dropped)
 
-    async def mark_uncacheable(self, view: View) -> None:
-        """Have nobody wait for another one's answer, for a while."""
+    async def mark_uncacheable(self, view: View, request: Request) -> None:
+        """Have nobody wait for the answer to another such request, for a while."""
         with contextlib.suppress(StoreUnavailable):
-            await self._store.mark_uncacheable(view.key)
+            await self._store.mark_uncacheable(view.key, credentials=request.has_credentials)
 
 
 def _source(stored: Stored, chosen: str) -> str:

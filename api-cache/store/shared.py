@@ -53,7 +53,8 @@ class Found:
 
     stored: tuple[Stored, ...]
     generation: bytes | None
-    uncacheable: bool
+    uncacheable: tuple[bool, bool]
+    """See View."""
     bodies: Mapping[str, bytes] = field(default_factory=dict)
     """The body that came along, if one did, by its name."""
 
@@ -83,12 +84,13 @@ class Store:
         A small body comes along in the first of `codings` in which it is there.
         """
         await self._settle((key,))
-        keys = (layout.index(key), layout.generation(key), layout.uncacheable(key))
+        keys = (layout.index(key), layout.generation(key), *layout.marks(key))
         reply = await self._run(layout.LOOK, keys, layout.bodies(key), AT_ONCE_BYTES, *codings)
         match reply:
-            case [[*index], (bytes() | None) as generation, int() as uncacheable, *body]:
+            case [[*index], (bytes() | None) as generation, int() as without, int() as having, *body]:
                 stored = tuple(self._decoded(index[1::2]))
-                return Found(stored, generation, bool(uncacheable), self._body_of(stored, body))
+                marks = bool(without), bool(having)
+                return Found(stored, generation, marks, self._body_of(stored, body))
             case _:
                 return await self._give_up(TypeError("not what was asked for"))
 
@@ -182,7 +184,7 @@ class Store:
         await self._settle((key,))
         codings = (coding for coding, body in stored.bodies.items() if body.length)
         names = (layout.body(key, stored.body_id, coding) for coding in codings)
-        keys = (layout.index(key), layout.generation(key), layout.uncacheable(key), *names)
+        keys = (layout.index(key), layout.generation(key), *layout.marks(key), *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
         seen = (_GRACE, layout.bodies(key), generation)
         appends = [command for name, data in (blocks or {}).items() for command in _appending(name, data)]
@@ -194,8 +196,9 @@ class Store:
         """Take this very entry out, whose body is gone; what was stored since in its place stays."""
         await self._try(("HDEL", layout.index(key), stored.field))
 
-    async def mark_uncacheable(self, key: str) -> None:
-        await self._try(("SET", layout.uncacheable(key), b"1", "PX", _milliseconds(PASS_SECONDS)))
+    async def mark_uncacheable(self, key: str, *, credentials: bool) -> None:
+        """Of answers to requests with credentials, or to those without."""
+        await self._try(("SET", layout.marks(key)[credentials], b"1", "PX", _milliseconds(PASS_SECONDS)))
 
     async def drop(self, keys: Iterable[str]) -> None:
         """Forget these targets. What Redis does not hear now it hears before it is read again."""

@@ -14,6 +14,8 @@ from httpcache.messages import Entry, Headers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from httpcache.messages import Request
+
 FORMAT = 1
 """To be raised whenever the meaning of what is written changes: what another format wrote counts as
 absent."""
@@ -117,6 +119,10 @@ def names_of(stored: tuple[Stored, ...]) -> frozenset[str]:
     return frozenset(name for each in stored for name, _ in each.entry.selecting)
 
 
-def key_of_request(target: str, stored: tuple[Stored, ...], headers: Headers) -> str:
-    """What requests must share to wait for one answer: the target, and the variant as far as it is known."""
-    return f"{target_hash(target)}:{variants.key(sorted(names_of(stored)), headers)}"
+def key_of_request(request: Request, stored: tuple[Stored, ...]) -> str:
+    """What requests must share to wait for one answer: the target, and the variant as far as it is known.
+
+    Those with credentials are apart: their answers may be of no use to the others (RFC 9111 §3.5).
+    """
+    variant = variants.key(sorted(names_of(stored)), request.headers)
+    return f"{target_hash(request.target)}:{variant}{':a' if request.has_credentials else ''}"

@@ -1,5 +1,6 @@
 """What clients and the origin see of the cache, over real HTTP, with a real Valkey."""
 
+import contextlib
 import gzip
 import http.client
 import itertools
@@ -13,9 +14,10 @@ from backports import zstd
 from local.processes import wait_until
 
 from store.stored import target_hash
-from tests.support import answer, ask, fresh_path, metrics
+from tests.support import all_wait, answer, ask, fresh_path, metrics
 
 TEXT = b'{"station": "aq_salvia", "no2": 41.5}\n' * 100
+CREDENTIALS = ("Authorization", "Basic eDp4")
 CHUNKED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -339,47 +341,98 @@ def test_the_first_bytes_pass_before_the_origin_has_sent_the_rest(cache, origin)
     connection.close()
 
 
-def test_only_one_of_many_asks_the_origin(cache, origin):
+@contextlib.contextmanager
+def asking(cache, path, number, *lines):
+    """So many clients ask at once; at the end all have their answers, in the list that this gives."""
+    found = []
+    clients = [threading.Thread(target=lambda: found.append(get(cache, path, *lines))) for _ in range(number)]
+    for client in clients:
+        client.start()
+    try:
+        yield found
+    finally:
+        for client in clients:
+            client.join(20)
+
+
+@pytest.mark.parametrize("before", [None, CREDENTIALS], ids=["first", "after-one-with-credentials"])
+def test_only_one_of_many_asks_the_origin(cache, origin, before):
+    """Whatever one with credentials got, which may not be stored."""
     path = fresh_path()
     release = threading.Event()
 
-    def script(wire, _):
-        assert release.wait(10)
+    def script(wire, got):
+        assert got.values("Authorization") or release.wait(10)
         wire.send(answer(TEXT, "Content-Type: application/json"))
 
     origin.on(path, script)
-    found = []
-    clients = [threading.Thread(target=lambda: found.append(get(cache, path))) for _ in range(50)]
-    for client in clients:
-        client.start()
-    assert wait_until(lambda: origin.asked(path), timeout=5)
-    release.set()
-    for client in clients:
-        client.join(20)
+    if before is not None:
+        assert get(cache, path, before).cache == "fwd=miss; detail=authorization"
+    with asking(cache, path, 50) as found:
+        assert all_wait(cache, 50)
+        release.set()
     assert [each.body for each in found] == [TEXT] * 50
-    assert len(origin.asked(path)) == 1
+    assert len([got for got in origin.asked(path) if not got.values("Authorization")]) == 1
 
 
-def test_uncacheable_answers_do_not_queue(cache, origin):
+def test_those_without_credentials_do_not_wait_for_those_with(one_worker, origin):
+    path = fresh_path()
+    release = threading.Event()
+
+    def script(wire, got):
+        assert not got.values("Authorization") or release.wait(20)
+        wire.send(answer(b"x"))
+
+    origin.on(path, script)
+    with asking(one_worker, path, 1, CREDENTIALS) as found:
+        assert wait_until(lambda: origin.asked(path), timeout=5)
+        assert get(one_worker, path).cache == "fwd=miss; stored"
+        release.set()
+    assert found[0].cache == "fwd=miss; detail=authorization"
+
+
+def test_shareable_answers_to_those_with_credentials_are_shared(cache, origin):
+    """RFC 9111 §3.5: the origin says so by `public`; even while those without get what may not be stored."""
+    path = fresh_path()
+    release = threading.Event()
+
+    def script(wire, got):
+        if not got.values("Authorization"):
+            wire.send(answer(b"who are you?", status=401))
+        else:
+            assert release.wait(10)
+            wire.send(answer(b"x", "Cache-Control: public, max-age=60"))
+
+    origin.on(path, script)
+    assert get(cache, path).status == 401
+    with asking(cache, path, 10, CREDENTIALS) as found:
+        assert all_wait(cache, 10)
+        release.set()
+    assert [each.body for each in found] == [b"x"] * 10
+    assert len(origin.asked(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "fields"),
+    [((), ("Cache-Control: private",)), ((CREDENTIALS,), ())],
+    ids=["private", "credentials"],
+)
+def test_uncacheable_answers_do_not_queue(cache, origin, lines, fields):
     path = fresh_path()
     together = threading.Barrier(10, timeout=10)
 
     def first(wire, _):
-        wire.send(answer(b"mine", "Cache-Control: private"))
+        wire.send(answer(b"mine", *fields))
 
     def script(wire, _):
         together.wait()
-        wire.send(answer(b"mine", "Cache-Control: private"))
+        wire.send(answer(b"mine", *fields))
 
     origin.on(path, first)
-    get(cache, path)
+    get(cache, path, *lines)
     origin.on(path, script)
-    found = []
-    clients = [threading.Thread(target=lambda: found.append(get(cache, path))) for _ in range(10)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join(20)
+    with asking(cache, path, 10, *lines) as found:
+        pass
     assert [each.body for each in found] == [b"mine"] * 10
 
 

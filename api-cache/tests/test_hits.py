@@ -57,7 +57,7 @@ class HeldStore:
         self.stored = stored
 
     async def find(self, _key, _codings=()):
-        return Found(self.stored, None, uncacheable=False)
+        return Found(self.stored, None, uncacheable=(False, False))
 
     async def body(self, _key, _stored, coding):
         return FORMS[coding]
