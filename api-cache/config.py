@@ -96,6 +96,11 @@ class Config:  # pylint: disable=too-many-instance-attributes  # one per variabl
             except OSError as error:
                 problems.append(f"{name}_FILE: cannot be read ({error.strerror}).")
                 continue
+            except UnicodeDecodeError:  # whose own words quote the content
+                problems.append(
+                    f"{name}_FILE: is not UTF-8 text: write nothing but the value into it, in UTF-8."
+                )
+                continue
             if text:
                 _parse(each, text, values, problems)
             elif each.default is MISSING:

@@ -76,8 +76,11 @@ def _lookup(name: str, environ: Mapping[str, str], *, secret: bool) -> str | Non
     if text is None and path:
         try:
             text = Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise ValueError(f"{name}_FILE names {path}, which cannot be read: {error}.") from error
+        except UnicodeDecodeError:  # whose own words quote the content
+            remedy = "write nothing but the password into it, in UTF-8"
+            raise ValueError(f"{name}_FILE names {path}, which is not UTF-8 text: {remedy}.") from None
     if text is None:
         raise ValueError(f"{name} must not be empty: set it or {name}_FILE, e.g. by `make passwords`.")
     return text

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from local.processes import free_port, wait_until
 
+from config import Config, ConfigError
 from tests.conftest import settings
 from tests.support import answer, ask, fresh_path, metrics, raw, resident, warm, workers
 
@@ -631,6 +632,17 @@ def test_one_sentence_names_each_wrong_setting(tmp_path):
         "PORT: 'http' is not a port number from 1 to 65535.",
         "REDIS_PASSWORD is empty: set it, or run `make passwords`.",
         "CACHE_TTL: '-1' is not a number, at least 0.",
+    ]
+
+
+def test_a_secret_that_is_no_text_is_named_and_not_shown(tmp_path):
+    file = tmp_path / "password"
+    file.write_bytes(b"p\xe9ss")
+    with pytest.raises(ConfigError) as caught:
+        Config.from_environ({"REDIS_PASSWORD_FILE": str(file), "PORT": "http"})
+    assert str(caught.value).splitlines() == [
+        "PORT: 'http' is not a port number from 1 to 65535.",
+        "REDIS_PASSWORD_FILE: is not UTF-8 text: write nothing but the value into it, in UTF-8.",
     ]
 
 

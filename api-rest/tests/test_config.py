@@ -51,6 +51,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Config.from_environ({"POSTGRES_API_PASSWORD_FILE": str(tmp_path / "absent")})
 
 
+def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(b"p\xe9ss")
+    with pytest.raises(ConfigError) as caught:
+        Config.from_environ({"POSTGRES_API_PASSWORD_FILE": str(path)})
+    assert str(caught.value) == (
+        f"POSTGRES_API_PASSWORD_FILE names {path}, which is not UTF-8 text: write nothing but the password "
+        "into it, in UTF-8."
+    )
+
+
 def test_secrets_never_show() -> None:
     assert "secret" not in repr(Config.from_environ(GOOD))
     with pytest.raises(ConfigError) as caught:
