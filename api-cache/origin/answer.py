@@ -114,6 +114,8 @@ class Answer:  # pylint: disable=too-many-instance-attributes  # the state of on
     def on_headers_complete(self) -> None:
         if self._head_done:
             return
+        if self._parser.get_http_version() not in ("1.1", "1.0"):  # llhttp takes 2.0 and 0.9, too
+            raise OriginBroken("The origin's answer is of another version than HTTP/1.1 and HTTP/1.0.")
         status = self._parser.get_status_code()
         if status == 101 or not 100 <= status <= 999:
             raise OriginBroken("The origin's answer has a status that nobody asked for.")
