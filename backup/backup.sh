@@ -21,9 +21,15 @@ main() {
   flock --nonblock 9 || fail "Another backup into $folder is under way."
   umask 077
   trap clean_up EXIT
+  trap 'end 1' HUP
+  trap 'end 2' INT
+  trap 'end 15' TERM
   local started=$SECONDS file
   file=$folder/air-quality-$(date --utc +%Y-%m-%dT%H-%M-%SZ).dump
-  write "$file"
+  set -m # in a process group of its own, for `end`
+  write "$file" &
+  set +m
+  wait "$!"
   drop_old "${file##*/}"
   tell "$file" $((SECONDS - started))
   echo "$file"
@@ -52,6 +58,16 @@ write() {
   mv "$unfinished.sha256" "$1.sha256"
   mv "$unfinished" "$1"
   sync "$folder"
+}
+
+# By a signal to us alone, bash would leave what it has started to itself, to go on for hours and hold the lock.
+end() { # NUMBER
+  local group
+  for group in $(jobs -p); do
+    kill -- "-$group" || true
+    wait "$group" || true
+  done 2>/dev/null
+  exit $((128 + $1))
 }
 
 # What was not finished, and the checksums of backups that are not there, or no longer.
@@ -107,7 +123,7 @@ newest_first() {
 
 # For Prometheus, by way of node_exporter's textfile collector.
 tell() {
-  local unfinished=$folder/.metrics
+  local unfinished=$folder/.unfinished.metrics
   {
     metric backup_last_success_timestamp_seconds 'When the last backup succeeded.' "$(date +%s)"
     metric backup_last_duration_seconds 'How long the last backup took.' "$2"

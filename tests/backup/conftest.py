@@ -44,14 +44,18 @@ def script(folder: Path) -> Script:
 def run(
     name: str, server: Postgres, folder: Path, *arguments: Path, **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    path = {"PATH": f"{environ.pop('programs', '')}:{BIN}:{os.environ['PATH']}"}
     return subprocess.run(
         [Path("backup") / name, *arguments],
-        env=os.environ | server.environ | path | {"BACKUP_FOLDER": str(folder)} | environ,
+        env=environ_of(server, folder, **environ),
         text=True,
         capture_output=True,
         check=False,
     )
+
+
+def environ_of(server: Postgres, folder: Path, *, programs: str = "", **environ: str) -> dict[str, str]:
+    path = {"PATH": f"{programs}:{BIN}:{os.environ['PATH']}"}
+    return os.environ | server.environ | path | {"BACKUP_FOLDER": str(folder)} | environ
 
 
 @pytest.fixture(scope="session")

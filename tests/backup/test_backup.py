@@ -1,7 +1,9 @@
 """Backing up: whole files, the right ones kept, and a metric that tells."""
 
 import fcntl
+import os
 import shutil
+import signal
 import stat
 import subprocess
 import time
@@ -11,10 +13,10 @@ from pathlib import Path
 import pytest
 from local.folder import credentials, exclusive
 from local.postgres import Postgres
-from local.processes import free_port
+from local.processes import free_port, wait_until
 from local.stack import NAMES
 from prometheus_client.parser import text_string_to_metric_families
-from tests.backup.conftest import Backup, Script
+from tests.backup.conftest import Backup, Script, environ_of
 from tests.local.checkout import Checkout
 
 
@@ -175,6 +177,44 @@ def test_a_failed_backup_leaves_the_old_ones_and_does_not_tell(
     assert done.stderr != ""
     assert sorted(path.suffix for path in folder.iterdir()) == ["", ".dump", ".dump", ".prom", ".sha256"]
     assert (folder / "backup.prom").read_text() == told
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """Where the programs of a test wait; who opens it knows that one does."""
+    os.mkfifo(tmp_path / "gate")
+    return tmp_path / "gate"
+
+
+def opened(gate: Path) -> list[int]:
+    try:
+        return [os.open(gate, os.O_WRONLY | os.O_NONBLOCK)]
+    except OSError:  # nobody waits there yet
+        return []
+
+
+@pytest.mark.parametrize("program", ["pg_dump", "pg_restore", "sha256sum"])
+@pytest.mark.parametrize(("name", "status"), [("backup.sh", 128 + signal.SIGTERM), ("daily.sh", 0)])
+def test_a_backup_that_is_ended_ends_its_programs_and_leaves_nothing(
+    postgres: Postgres, folder: Path, tmp_path: Path, gate: Path, name: str, status: int, program: str
+) -> None:
+    (tmp_path / program).write_text(f"#!/bin/sh\nread line < {gate}\n")
+    (tmp_path / program).chmod(0o755)
+    environ = environ_of(postgres, folder, programs=str(tmp_path))
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([Path("backup") / name], env=environ, **output) as script:
+        entered: list[int] = []
+        assert wait_until(lambda: entered.extend(opened(gate)) or entered != [], timeout=20)
+        script.terminate()
+        try:
+            assert script.communicate(timeout=20) == (
+                "",
+                None,
+            )  # which also waits for whoever holds its output
+            assert script.returncode == status
+        finally:
+            os.close(entered[0])  # lets a program that is still there go
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_one_backup_at_a_time(postgres: Postgres, script: Script, folder: Path) -> None:
