@@ -44,7 +44,6 @@ _TEXT = re.compile(
 )
 _NOT_WITH = ("content-encoding", "content-range", "content-digest", "repr-digest", "digest", "content-md5")
 """Fields that would be untrue of a coded form."""
-_CONTROL = ("cache-control", "cdn-cache-control")
 _OUR_SUFFIX = re.compile(rf"-(?:{'|'.join(CODINGS)})\"")
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
@@ -65,7 +64,12 @@ def compressible(response: Response) -> bool:
 
 def is_untouchable(headers: Headers) -> bool:
     """Whether the origin forbids any transformation of the content (RFC 9111 §5.2.2.6)."""
-    return "no-transform" in fields.directives(line for name in _CONTROL for line in headers.values(name))
+    return _forbids_transformation(headers.values("cache-control") + headers.values("cdn-cache-control"))
+
+
+@functools.lru_cache(maxsize=128)  # origins have few ways to say it
+def _forbids_transformation(control: tuple[str, ...]) -> bool:
+    return "no-transform" in fields.directives(control)
 
 
 def negotiate(accept: str | None, available: Iterable[str]) -> str:
