@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from tests.delivery.patches import Object
 
 RESOURCES = {
-    "v1": ["ConfigMap", "Secret", "Service", "Pod", "PersistentVolumeClaim"],
+    "v1": ["ConfigMap", "Secret", "Service", "Pod", "PersistentVolumeClaim", "ServiceAccount"],
     "apps/v1": ["Deployment", "StatefulSet", "ReplicaSet", "ControllerRevision"],
     "autoscaling/v2": ["HorizontalPodAutoscaler"],
-    "batch/v1": ["CronJob"],
+    "batch/v1": ["CronJob", "Job"],
     "networking.k8s.io/v1": ["Ingress", "NetworkPolicy"],
     "policy/v1": ["PodDisruptionBudget"],
+    "rbac.authorization.k8s.io/v1": ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"],
 }
 VERSIONS = {kind: version for version, kinds in RESOURCES.items() for kind in kinds}
 HISTORY = {"Deployment": "ReplicaSet", "StatefulSet": "ControllerRevision"}

@@ -73,6 +73,12 @@ def test_the_commands_of_the_readme(cluster: Cluster, shell: Shell) -> None:
     assert set(again) <= {"unchanged", "configured"}
     assert {name: each["metadata"]["generation"] for name, each in cluster.objects.items()} == generations
 
+    # What holds the claim `backups`; the rest of the monitoring never was.
+    before = set(cluster.objects)
+    shell("kubectl apply -f kubernetes/monitoring/exporters.yaml")
+    shell(told["kubectl delete --ignore-not-found"])
+    assert cluster.objects.keys() == before
+
     shell(told["kubectl delete -f"])
     assert list(cluster.objects) == ["persistentvolumeclaim/data-postgres-0"]
     shell(told["kubectl delete pvc"])
