@@ -77,9 +77,9 @@ def test_a_log_line_tells_the_request(stack: Deployment, service: str) -> None:
 def test_one_log_line_a_request(stack: Deployment, service: str) -> None:
     """Whoever writes it: the server under the service has an access log of its own."""
     target = f"/healthz?once-{service}"
-    stack.request(service, target)
-    stack.request(service, "/healthz", headers={"X-Request-ID": f"after-once-{service}"})
-    log_line(stack, service, f"after-once-{service}")
+    for name, path in ((f"once-{service}", target), (f"after-once-{service}", "/healthz")):
+        stack.request(service, path, headers={"X-Request-ID": name})
+        log_line(stack, service, name)  # perhaps of another worker, so that both are waited for
     assert len([line for line in stack.logs(service) if target in line]) == 1
 
 
