@@ -96,8 +96,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         Raises:
             BadRequest: its head is not acceptable, or announces more than `max_bytes` of content.
         """
-        self.lines = [(name, value.rstrip(b" \t")) for name, value in self.lines]
-        fields = self.fields = {name.lower(): value for name, value in self.lines}
+        fields = self.fields
         if self.version not in ("1.1", "1.0"):
             raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
         hosts = [value for name, value in self.lines if name.lower() == b"host"]

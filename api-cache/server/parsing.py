@@ -179,7 +179,7 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
                 431, f"The fields are more than {MAX_FIELDS}, or longer than {MAX_HEAD_BYTES} bytes."
             )
         if self.reading is None:  # else it is a trailer, which is dropped (RFC 9110 §6.5.1)
-            self._lines.append((name, value))
+            self._lines.append((name, value.rstrip(b" \t")))  # which is no part of it (RFC 9110 §5.5)
 
     def on_headers_complete(self) -> None:
         if self.reading is not None:

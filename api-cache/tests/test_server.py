@@ -511,10 +511,8 @@ def test_sigterm_waits_until_slow_clients_have_their_answers(make_cache, origin)
     assert wait_until(lambda: not cache.process.running, timeout=10)
 
 
-def test_sigterm_waits_until_what_a_proxy_between_holds_is_taken(make_cache, origin):
-    """As a container engine's proxy: it takes all at once, hands it on slowly, and ends with its server."""
-    cache = make_cache()
-    path = fresh_path()
+def _finishing_late(origin, path):
+    """What releases the last byte of the origin's answer."""
     release = threading.Event()
 
     def script(wire, _):
@@ -523,6 +521,14 @@ def test_sigterm_waits_until_what_a_proxy_between_holds_is_taken(make_cache, ori
         wire.send(b"d")
 
     origin.on(path, script)
+    return release
+
+
+def test_sigterm_waits_until_what_a_proxy_between_holds_is_taken(make_cache, origin):
+    """As a container engine's proxy: it takes all at once, hands it on slowly, and ends with its server."""
+    cache = make_cache()
+    path = fresh_path()
+    release = _finishing_late(origin, path)
     with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as proxy:
         proxy.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
         held = proxy.recv(1)
@@ -584,14 +590,7 @@ def test_sigterm_in_an_answer_leaves_its_client_another_one(make_cache, origin):
     """Its head was out, and could not say that it is the last one."""
     cache = make_cache()
     path, other = fresh_path(), fresh_path()
-    release = threading.Event()
-
-    def script(wire, _):
-        wire.send(answer(b"finished")[:-1])
-        assert release.wait(10)
-        wire.send(b"d")
-
-    origin.on(path, script)
+    release = _finishing_late(origin, path)
     origin.on(other, answer(b"other"))
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", cache.port, timeout=10)) as connection:
         found = _asked(connection, path)
