@@ -179,21 +179,25 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         storing = self._storing
         if storing is None:
             return
-        await storing.writer.write(await coding.run(storing.codec.feed, part))
+        await self._write(storing, await coding.run(storing.codec.feed, part))
+        if storing.writer.failed:
+            storing.writer, storing.codec = Unstored(storing.writer.size), coding.Plain()
+
+    async def _write(self, storing: Storing, coded: Mapping[str, bytes]) -> None:
+        await storing.writer.write(coded)
         if storing.writer.size > storing.max_bytes:
             await storing.too_large()
             await self._stop_storing()
-        elif storing.writer.failed:
-            storing.writer, storing.codec = Unstored(storing.writer.size), coding.Plain()
 
     async def _commit(self) -> None:
         storing = self._storing
         if storing is None or self._is_committed:
             return
         self._is_committed = True  # whether or not the store then takes it: a codec is finished only once
-        await storing.writer.write(storing.codec.finish())
-        await storing.writer.commit(storing.entry, self._size, storing.ttl)
-        self._is_outdated = storing.writer.is_outdated
+        await self._write(storing, storing.codec.finish())
+        if self._storing is not None:
+            await storing.writer.commit(storing.entry, self._size, storing.ttl)
+            self._is_outdated = storing.writer.is_outdated
 
     async def _stop_storing(self) -> None:
         """From now on nobody else joins, and the readers set the pace."""

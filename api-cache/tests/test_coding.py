@@ -1,4 +1,5 @@
 import gzip
+import itertools
 
 import pytest
 from backports import zstd
@@ -67,12 +68,30 @@ def test_a_tag_of_ours_maps_back(tag, name):
     assert coding.known_tag(tag, ours) == ours
 
 
-def test_both_codings_come_back_as_they_were():
+def coded(parts):
     compressor = coding.Compressor()
-    parts = [b"some text " * 1000, b"", b"x", b"more of it " * 20_000]
     made = dict.fromkeys(coding.CODINGS, b"")
     for fed in (*map(compressor.feed, parts), compressor.finish()):
         for name, data in fed.items():
             made[name] += data
+    return made
+
+
+@pytest.mark.parametrize("size", [3_000, 20_000, 200_000])
+@pytest.mark.parametrize("pieces", [(1,), (100,), (1448,), (1, 100_000)])
+def test_one_body_has_one_coded_form_however_it_arrives(size, pieces):
+    body = b"".join(b'{"station":%d},' % (number**3 % 997) for number in range(size // 15))
+    parts, at = [], 0
+    for length in itertools.cycle(pieces):
+        parts.append(body[at : at + length])
+        at += length
+        if at >= len(body):
+            break
+    assert coded(parts) == coded([body])
+
+
+def test_both_codings_come_back_as_they_were():
+    parts = [b"some text " * 1000, b"", b"x", b"more of it " * 20_000]
+    made = coded(parts)
     assert gzip.decompress(made["gzip"]) == b"".join(parts)
     assert zstd.decompress(made["zstd"]) == b"".join(parts)
