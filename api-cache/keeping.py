@@ -108,4 +108,4 @@ class Keeper:
 
 
 def _has_same_tag(one: Entry, other: Entry) -> bool:
-    return one.etag is not None and one.etag == other.etag and not one.etag.startswith("W/")
+    return fields.strong_match(one.etag, other.etag)

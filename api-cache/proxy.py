@@ -19,6 +19,7 @@ from sharing.fetch import Fetch, Storing
 from sharing.flights import LookAgain, Validated
 from sharing.pursuit import Pursuit
 from sharing.question import MAX_LOOKS, Question
+from store.levels import cut
 from store.stored import select, target_hash
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from origin.answer import Answer
     from origin.client import Content
     from origin.exchanges import Exchanges
-    from replies import Reply
+    from replies import Form, Reply
     from sharing.buffer import Budget, Parts, Reader
     from sharing.flights import Flight, Flights, Outcome
     from store.levels import Levels, View
@@ -100,7 +101,23 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         content = await self.levels.content(view, shown.stored, shown.coding, shown.length, shown.slice)
         if content is None:
             return None
+        if not isinstance(content, bytes):
+            content = self._lasting(request, shown, content)
         return replies.with_content(shown, decision.age, member, content, plain)
+
+    def _lasting(self, request: Request, shown: Form, content: Parts) -> Parts:
+        """Content that comes out of Redis as it is sent; from the origin, should Redis fail meanwhile.
+
+        Not in a coding of ours: made anew, its bytes might be others.
+        """
+        tag = shown.entry.etag
+        if shown.coding == "identity" and fields.strong_match(tag, tag):
+            return Pursuit(content, lambda: self._part_again(request, shown))
+        return content
+
+    async def _part_again(self, request: Request, shown: Form) -> Parts:
+        place = await self._fetch_again(request, shown.entry.status, shown.entry.etag)
+        return place if shown.slice is None else cut(place, shown.slice.first, shown.slice.last + 1)
 
     async def _serve_validated(self, question: Question, found: Validated, *, own: bool) -> Reply | None:
         entry = found.stored.entry
@@ -241,10 +258,12 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     def _passing(self, request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, own: bool) -> Reply:
         if not own:
             self.counters.add("collapsed")
-        content = Pursuit(place, lambda: self._repeat(request, fetch)) if fetch.is_repeatable else place
-        return replies.passing(
-            request, fwd, fetch, content, now=self.clock(), policy=self.policy, collapsed=not own
+        reply = replies.passing(
+            request, fwd, fetch, place, now=self.clock(), policy=self.policy, collapsed=not own
         )
+        if reply.content is place and fetch.is_repeatable:
+            return reply._replace(content=Pursuit(place, lambda: self._repeat(request, fetch)))
+        return reply
 
     async def _repeat(self, request: Request, fetch: Fetch) -> Parts:
         """The same content once more, for a client that is slower than those with whom it shared it."""
@@ -253,7 +272,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             content = await self._stored_content(request, fetch)
             if content is not None:
                 return content
-        return await self._fetch_again(request, fetch)
+        response = fetch.exchange.response
+        return await self._fetch_again(request, response.status, response.headers.get("etag"))
 
     async def _stored_content(self, request: Request, fetch: Fetch) -> Parts | None:
         view = await self.levels.latest(request.target)
@@ -264,12 +284,12 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         content = await self.levels.content(view, stored, "identity", stored.length)
         return _at_once(content) if isinstance(content, bytes) else content
 
-    async def _fetch_again(self, request: Request, fetch: Fetch) -> Reader:
+    async def _fetch_again(self, request: Request, code: int, tag: str | None) -> Reader:
+        """What the origin has, if it is the same still: a strong tag tells (RFC 9110 §8.8.1)."""
         exchange, answer = await self.exchanges.send(outgoing(request, shared=True))
         place = Fetch(answer, exchange, None, self.budget, _nothing).reader()
         assert place is not None  # noqa: S101  # nobody else knows of it
-        before, now = fetch.exchange.response, exchange.response
-        if (now.status, now.headers.get("etag")) != (before.status, before.headers.get("etag")):
+        if (exchange.response.status, exchange.response.headers.get("etag")) != (code, tag):
             place.leave()
             raise OriginBroken("The content has changed while it was sent.")
         return place

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from origin.errors import OriginError
     from sharing.buffer import Parts, Reader
     from sharing.fetch import Fetch
-    from sharing.pursuit import Pursuit
     from store.memory import Page
     from store.stored import Stored
 
@@ -119,7 +118,7 @@ def _served(shown: Form, age: float, member: str) -> Headers:
 
 
 def passing(
-    request: Request, fwd: Fwd, fetch: Fetch, place: Reader | Pursuit, *, now: float, policy: Policy,
+    request: Request, fwd: Fwd, fetch: Fetch, place: Reader, *, now: float, policy: Policy,
     collapsed: bool,
 ) -> Reply:  # fmt: skip
     """The origin's answer as it passes. A reply without content gives the place in that back."""

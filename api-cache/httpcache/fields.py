@@ -166,6 +166,11 @@ def entity_tags(text: str) -> list[str]:
     return _ENTITY_TAG.findall(text) if _ENTITY_TAGS.fullmatch(text) else []
 
 
+def strong_match(first: str | None, second: str | None) -> bool:
+    """Whether two entity-tags match by strong comparison (RFC 9110 §8.8.3.2); itself, a weak one does not."""
+    return first is not None and first == second and not first.startswith("W/")
+
+
 def weak_match(first: str | None, second: str | None) -> bool:
     """Whether two entity-tags match by weak comparison (RFC 9110 §8.8.3.2)."""
     return first is not None and second is not None and first.removeprefix("W/") == second.removeprefix("W/")

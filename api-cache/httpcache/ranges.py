@@ -80,7 +80,7 @@ def if_range_holds(request: Request, entry: Entry) -> bool:
     if value is None:
         return True
     if '"' in value:
-        return value == entry.etag and not value.startswith("W/")
+        return fields.strong_match(value, entry.etag)
     return _is_strong_date(fields.http_date(value, entry.response_time), entry)
 
 

@@ -30,5 +30,9 @@ class OriginBroken(OriginError):
     kind = "broken"
 
 
+class RestLost(OriginError):
+    """The rest of some content cannot be had any more from where its beginning came."""
+
+
 class ContentLost(OriginError):
     """The request's own content did not come to its end, which is no fault of the origin's."""

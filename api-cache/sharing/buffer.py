@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from origin.errors import OriginError
+from origin.errors import OriginError, RestLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +34,7 @@ class Budget:
         return True
 
 
-class Outrun(OriginError):  # says what is the case
+class Outrun(RestLost):  # says what is the case
     """Others who read the same have gone too far ahead; what this reader would need next is dropped."""
 
 

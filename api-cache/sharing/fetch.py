@@ -110,7 +110,7 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
         response = self.exchange.response
         tag = fields.entity_tag(response.headers.get("etag"))
         is_whole = self.exchange.request.method == "GET" and response.status == 200
-        return is_whole and tag is not None and not tag.startswith("W/")
+        return is_whole and fields.strong_match(tag, tag)
 
     @property
     def is_bodiless(self) -> bool:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import coding
-from origin.errors import OriginError
+from origin.errors import RestLost
 
 from .breaker import BREAKER_SECONDS, StoreUnavailable
 from .memory import Page
@@ -153,7 +153,7 @@ class Levels:
             return None
         blocks = self._blocks(key, stored, source, number, block)
         before = number * BLOCK_BYTES
-        return _cut(blocks if is_as_stored else coding.decompressed(blocks), first - before, end - before)
+        return cut(blocks if is_as_stored else coding.decompressed(blocks), first - before, end - before)
 
     async def _blocks(
         self, key: str, stored: Stored, source: str, number: int, block: bytes | None
@@ -166,7 +166,7 @@ class Levels:
                 return
             block = await self._block_in_time(key, stored, source, number)
         await self._forget(key, stored)
-        raise OriginError("The stored content was lost while it was sent.")
+        raise RestLost("The stored content was lost while it was sent.")
 
     async def _block_in_time(self, key: str, stored: Stored, source: str, number: int) -> bytes | None:
         """One block; when Redis is late, the client rather waits a little than loses all it has."""
@@ -176,7 +176,7 @@ class Levels:
                 return await self._store.block(key, stored, source, number)
             except StoreUnavailable:
                 if time.monotonic() > deadline:
-                    raise OriginError("The stored content cannot be had while it is sent.") from None
+                    raise RestLost("The stored content cannot be had while it is sent.") from None
                 await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
 
     # ---- changes
@@ -226,7 +226,7 @@ def _source(stored: Stored, chosen: str) -> str:
     return chosen if chosen in stored.bodies else coding.CODINGS[0]
 
 
-async def _cut(content: AsyncGenerator[bytes], first: int, end: int) -> AsyncGenerator[bytes]:
+async def cut(content: Parts, first: int, end: int) -> AsyncGenerator[bytes]:
     """From byte to byte of the content."""
     at = 0
     async with contextlib.aclosing(content):

@@ -88,18 +88,61 @@ def test_a_body_lost_when_it_was_validated_is_asked_for_once(shared_cache, clien
     assert len(origin.asked(path)) == 3
 
 
-def test_a_body_damaged_at_its_end_breaks_off_once(shared_cache, client, origin):
-    cache = shared_cache(CACHE_MEMORY_BYTES="0")
+UNTAGGED = TAGGED[1:]
+WEAKLY_TAGGED = ('ETag: W/"a"', *UNTAGGED)
+TEXT = ('ETag: "a"', "Content-Type: text/plain", "Cache-Control: max-age=60")
+LONG = random.Random(4).randbytes(3 * 2**20)
+
+
+def with_damage_at_the_end(cache, client, origin, lines):
+    """A path that is stored, though its last byte is not what it was."""
     path = fresh_path()
-    size = 3 * 2**20
-    origin.on(path, answer(bytes(size), *TAGGED))
+    origin.on(path, answer(LONG, *lines))
     ask(cache.port, path)
-    (key,) = client.keys(f"api-cache:1:b:{target_hash(path)}*")
-    client.setrange(key, size - 1, b"x")
+    for key in client.keys(f"api-cache:1:b:{target_hash(path)}*"):
+        client.setrange(key, client.strlen(key) - 1, b"?")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked", "expected"),
+    [
+        pytest.param(TAGGED, (), LONG, id="all"),
+        pytest.param(TAGGED, ("Range", "bytes=1000-3145000"), LONG[1000:3145001], id="part"),
+        pytest.param(TEXT, (), LONG, id="decoded"),
+    ],
+)
+def test_what_redis_lost_while_it_was_sent_comes_from_the_origin(
+    shared_cache, client, origin, lines, asked, expected
+):
+    cache = shared_cache(CACHE_MEMORY_BYTES="0")
+    path = with_damage_at_the_end(cache, client, origin, lines)
+    found = ask(cache.port, path, *filter(None, (asked,)))
+    assert (found.cache, found.body == expected) == ("hit", True)
+    assert len(origin.asked(path)) == 2
+    assert not origin.asked(path)[1].values("range")
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked", "later", "times"),
+    [
+        pytest.param(UNTAGGED, (), UNTAGGED, 2, id="untagged"),
+        pytest.param(WEAKLY_TAGGED, (), WEAKLY_TAGGED, 2, id="weakly-tagged"),
+        pytest.param(TAGGED, (), ('ETag: "b"', *UNTAGGED), 3, id="changed"),
+        pytest.param(TEXT, ("Accept-Encoding", "gzip"), TEXT, 2, id="coded-by-us"),
+    ],
+)
+def test_a_damaged_body_whose_rest_cannot_be_told_breaks_off_once(
+    shared_cache, client, origin, lines, asked, later, times
+):
+    cache = shared_cache(CACHE_MEMORY_BYTES="0")
+    path = with_damage_at_the_end(cache, client, origin, lines)
+    origin.on(path, answer(LONG, *later))
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        ask(cache.port, path)
-    assert ask(cache.port, path).body == bytes(size)
+        ask(cache.port, path, *filter(None, (asked,)))
+    assert ask(cache.port, path).body == LONG
     assert ask(cache.port, path).cache == "hit"
+    assert len(origin.asked(path)) == times
 
 
 @pytest.mark.parametrize("harm", ["dead", "full"])
