@@ -140,14 +140,16 @@ def passing(
 
 
 def _fetched(fetch: Fetch, now: float | None) -> Headers:
-    """The fields of the answer; as old as it is now, for those who did not ask for it themselves."""
-    headers = fields.end_to_end(fetch.exchange.response.headers).without(("content-length",))
-    if "date" not in headers:
-        headers = headers.extended((("Date", fields.format_date(fetch.exchange.response_time)),))
-    if fetch.entry is None:
-        return headers
-    headers = coding.coded_headers(headers, "identity", coded=fetch.is_coded)
-    return headers if now is None else headers.replaced("Age", str(int(freshness.age(fetch.entry, now))))
+    """The fields of the answer; for those who did not ask themselves, as the store has them, and as old."""
+    entry, response = fetch.entry, fetch.exchange.response
+    if entry is not None and now is not None:
+        age = str(int(freshness.age(entry, now)))
+        headers = entry.headers.without(("content-length",)).replaced("Age", age)
+    else:
+        headers = fields.end_to_end(response.headers).without(("content-length",))
+        if "date" not in headers:
+            headers = headers.extended((("Date", fields.format_date(fetch.exchange.response_time)),))
+    return coding.coded_headers(headers, "identity", coded=fetch.is_coded)
 
 
 def _is_not_modified(request: Request, fetch: Fetch, policy: Policy) -> bool:

@@ -52,6 +52,16 @@ def test_rfc9111_5_2_2_7_a_304_for_one_client_is_not_shared(one_worker, origin, 
     assert all("stored" not in each.cache for each in found.values())
 
 
+@pytest.mark.parametrize("said", ["private", "no-cache"])
+def test_rfc9111_5_2_2_7_a_field_for_one_client_is_not_shared(cache, origin, said):
+    path = fresh_path()
+    lines = ("Cache-Control: max-age=60, " + said + '="Whose"', "Whose: the first", "For: all")
+    when_all_wait(origin, cache, path, CLIENTS, answer(BODY, *lines))
+    found = [each for each in together(cache, path, CLIENTS).values() if each.cache != "fwd=miss; stored"]
+    assert found
+    assert {(each["Whose"], each["For"], each.body) for each in found} == {(None, "all", BODY)}
+
+
 @pytest.mark.parametrize(("size", "number"), [(len(BODY), CLIENTS), (20 * 2**20, 4)])
 def test_a_lost_body_is_asked_for_once(shared_cache, client, origin, size, number):
     """Redis may evict it, though not its entry."""
