@@ -81,17 +81,18 @@ def freshen_by_head(entry: Entry, exchange: Exchange, policy: Policy, length: in
     """The entry after the answer to a HEAD (§4.3.5); None when that shows that it is out of date.
 
     Only a 200 tells; its validators and Content-Length, where it has them, must be those of the entry, whose
-    body has `length` bytes.
+    body has `length` bytes. Without a validator it does not freshen: were the content another one, each HEAD
+    of a monitor would make what is old fresh anew, and nobody would ever see the other.
     """
     response = exchange.response
     if response.status != 200 or entry.status != 200 or not variants.matches(entry, exchange.request.headers):
         return entry
     headers, own = response.headers, entry.headers
-    has_same_validators = all(
-        headers.get(name) in (None, own.get(name)) for name in ("etag", "last-modified")
-    )
-    has_same_length = headers.get("content-length") in (None, str(length))
-    return freshen(entry, exchange, policy) if has_same_validators and has_same_length else None
+    validators = [name for name in ("etag", "last-modified") if name in headers]
+    has_same_validators = all(headers.get(name) == own.get(name) for name in validators)
+    if not has_same_validators or headers.get("content-length") not in (None, str(length)):
+        return None
+    return freshen(entry, exchange, policy) if validators else entry
 
 
 # ---- for clients ---------------------------------------------------------------------------------------

@@ -720,7 +720,9 @@ def test_rfc9110_9_3_3_a_post_answer_may_serve_later_gets(rfc, origin, before: i
 @pytest.mark.parametrize(
     ("lines", "outcome"),
     [
-        pytest.param(("Content-Length: 10", "Cache-Control: max-age=60", "A: 2"), HIT, id="freshens"),
+        pytest.param(
+            ("Content-Length: 10", "Cache-Control: max-age=60", 'ETag: "a"', "A: 2"), HIT, id="freshens"
+        ),
         pytest.param(("Content-Length: 11", "Cache-Control: max-age=60"), STORED, id="another length"),
         pytest.param(("Content-Length: 10", 'ETag: "b"'), STORED, id="another tag"),
     ],
@@ -732,6 +734,19 @@ def test_rfc9111_4_3_5_a_head_answer_freshens_or_invalidates(rfc, origin, lines,
     head = ask(rfc.port, path, ("Cache-Control", "no-cache"), method="HEAD")
     assert (head.status, f"Content-Length: {head['Content-Length']}") == (200, lines[0])
     tell(rfc, origin, [Step(outcome, FRESH, has=("A: 2",) if outcome == HIT else ())], path)
+
+
+def test_a_head_answer_without_validators_makes_nothing_old_fresh_anew(rfc, origin):
+    """Not even of the same length: so is many another content."""
+    tell(
+        rfc,
+        origin,
+        [
+            Step(STORED, (*AGED, "Cache-Control: stale-if-error=60")),
+            Step("fwd=stale; detail=method", (*FRESH, "Content-Length: 10"), method="HEAD"),
+            Step("fwd=stale; stored", FRESH, body=b"9876543210"),
+        ],
+    )
 
 
 @pytest.mark.parametrize(

@@ -175,15 +175,23 @@ def test_rfc9111_4_3_3_a_freshened_entry_serves() -> None:
 @pytest.mark.parametrize(
     ("stored", "lines", "status", "expected"),
     [
-        pytest.param([], ["A: 2"], 200, "2", id="rfc9111-4.3.5 no validators"),
+        pytest.param([], ["A: 2"], 200, "1", id="rfc9111-4.3.5 no validators show nothing"),
         pytest.param(['ETag: "a"'], ['ETag: "a"', "A: 2"], 200, "2", id="rfc9111-4.3.5 same ETag"),
-        pytest.param(['ETag: "a"'], ["A: 2"], 200, "2", id="rfc9111-4.3.5 no ETag received"),
+        pytest.param([MODIFIED], [MODIFIED, "A: 2"], 200, "2", id="rfc9111-4.3.5 same Last-Modified"),
+        pytest.param(['ETag: "a"'], ["A: 2"], 200, "1", id="rfc9111-4.3.5 no ETag received shows nothing"),
         pytest.param(['ETag: "a"'], ['ETag: "b"'], 200, None, id="rfc9111-4.3.5 another ETag"),
         pytest.param([], ['ETag: "b"'], 200, None, id="rfc9111-4.3.5 ETag where there was none"),
         pytest.param(
             [MODIFIED], [f"Last-Modified: {date()}"], 200, None, id="rfc9111-4.3.5 another Last-Modified"
         ),
-        pytest.param([], ["Content-Length: 7", "A: 2"], 200, "2", id="rfc9111-4.3.5 same length"),
+        pytest.param(
+            ['ETag: "a"'],
+            ['ETag: "a"', "Content-Length: 7", "A: 2"],
+            200,
+            "2",
+            id="rfc9111-4.3.5 its length",
+        ),
+        pytest.param([], ["Content-Length: 7", "A: 2"], 200, "1", id="rfc9111-4.3.5 only a length"),
         pytest.param([], ["Content-Length: 8"], 200, None, id="rfc9111-4.3.5 another length"),
         pytest.param([], ["A: 2"], 404, "1", id="rfc9111-4.3.5 only a 200 tells"),
     ],
