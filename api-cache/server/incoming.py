@@ -167,6 +167,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
                 return
             if wire.is_lost:
                 raise ClientGone("The client left before the end of its content.")
+            wire.resume_reading()  # which had ended, if it waited behind other requests
             await self._more(patience)
 
     async def _more(self, patience: float) -> None:

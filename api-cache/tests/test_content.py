@@ -148,6 +148,21 @@ def test_rfc9110_10_1_1_an_old_client_is_not_told_to_continue(cache, origin):
         assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
+def test_content_that_comes_after_its_head_is_read_behind_other_requests(cache, origin):
+    path = fresh_path()
+    origin.on(path, lambda wire, got: wire.send(answer(got.method.encode() + got.body)))
+    gets = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() * 2
+    head = b"PUT %b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n" % path.encode()
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=5) as sock:
+        sock.sendall(gets + head)
+        found = b""
+        while found.count(b"\r\n\r\nGET") < 2:
+            found += sock.recv(65536)
+        sock.sendall(b"abc")
+        while b"PUTabc" not in found:
+            found += sock.recv(65536)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_content_that_drips_is_not_waited_for(shared_cache, origin, chunked):
     cache = shared_cache(CACHE_CLIENT_STALL_TIMEOUT="0.5", CACHE_WORKERS="1")
