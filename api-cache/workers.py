@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
 import os
 import resource
 import signal
@@ -45,7 +44,6 @@ def main() -> int:
         _say(f"Cannot listen on {config.host}:{config.port} ({error.strerror}): choose another PORT.")
         return 1
     allow_many_connections()
-    gc.freeze()  # what is imported never goes: no worker has to look through it, which would also copy it
     return Supervisor(config, listener).run()
 
 
@@ -173,8 +171,3 @@ async def serve(config: Config, listener: socket.socket, shared: mmap.mmap, work
     server.close()
     await clients.drain()
     await app.stop()
-
-
-if __name__ == "__main__":
-    # Everything has ended by now: an orderly end of the interpreter would only take its time.
-    os._exit(main())
