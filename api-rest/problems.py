@@ -7,6 +7,7 @@ from http import HTTPStatus
 import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.wrappers import Response as WsgiResponse
 
 from database import ClientGone, Unavailable
 from observability import LOG
@@ -45,10 +46,9 @@ def problem(status: int, detail: str | None = None, **extensions: object) -> Res
     return response
 
 
-def of_http_exception(error: HTTPException) -> Response:
+def of_http_exception(error: HTTPException) -> WsgiResponse:
     """Keeps what the exception's own response carries: Allow, Retry-After, Location."""
-    response = Response(error.get_response().get_data(), error.code)
-    response.headers.extend(error.get_response().headers)
+    response = error.get_response()
     response.set_data(document(response.status_code, error.description))
     response.headers["Content-Type"] = MEDIA_TYPE
     response.headers["Cache-Control"] = "no-store"
