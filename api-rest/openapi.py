@@ -18,14 +18,16 @@ DESCRIPTION = (
     "Measurements of SO2, NO2, CO, O3, PM10 and PM2.5 by station. Instants are UTC; units: /pollutants. "
     "Answers carry an ETag that changes with the data. Errors are problem documents (RFC 9457)."
 )
-PROBLEMS = {
+# What each measurement's URL may answer besides the rows.
+RESPONSES = {
     304: "You have it already: nothing has changed since the validators that you named.",
     400: "Parameters are wrong; `errors` names each one, its value, and what would be right.",
     406: "None of the representations is acceptable.",
     412: "The data are not those that If-Match or If-Unmodified-Since ask for.",
     503: "The database is down, busy or too slow; Retry-After says when to ask again.",
 }
-PROBES = {
+# The URLs that are about the service, not about measurements: what each gives, and as what.
+OTHERS = {
     "/healthz": ("Whether the process answers", "application/json"),
     "/readyz": ("Whether the database answers", "application/json"),
     "/metrics": ("Metrics for Prometheus", "text/plain"),
@@ -41,14 +43,14 @@ blueprint = Blueprint("openapi", __name__, static_folder=None, template_folder="
 
 def document() -> dict[str, Any]:
     measured = {endpoint.path: {"get": _operation(endpoint)} for endpoint in ENDPOINTS}
-    others = {path: {"get": _plain(path, *about)} for path, about in PROBES.items()}
+    others = {path: {"get": _plain(path, *about)} for path, about in OTHERS.items()}
     return {
         "openapi": "3.1.1",
         "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
         "paths": measured | others,
         "components": {
             "schemas": {"Problem": _problem_schema()},
-            "responses": {str(status): _problem(text) for status, text in PROBLEMS.items()},
+            "responses": {str(status): _response(status, text) for status, text in RESPONSES.items()},
         },
     }
 
@@ -65,7 +67,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "headers": _headers(endpoint),
                 "content": {form.media_type: _content(form, endpoint) for form in FORMATS.values()},
             },
-            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in PROBLEMS},
+            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in RESPONSES},
         },
     }
 
@@ -111,8 +113,8 @@ def _plain(path: str, summary: str, media_type: str) -> dict[str, Any]:
     }
 
 
-def _problem(text: str) -> dict[str, Any]:
-    if text == PROBLEMS[304]:
+def _response(status: int, text: str) -> dict[str, Any]:
+    if status == 304:
         return {"description": text}
     return {"description": text, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
