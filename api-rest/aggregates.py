@@ -32,7 +32,9 @@ from queries import TABLE, Bound, Given, Place, Question, among, chosen, known_s
 
 PERIODS = ("hour", "day", "week", "month", "year")
 PERCENTILES = {"median": 0.5, "p95": 0.95, "p98": 0.98}
-STATISTICS = ("mean", "min", "max", *PERCENTILES, "count")
+# These have the unit of the values; the count stands beside them, whether it is asked for or not.
+CONCENTRATIONS = ("mean", "min", "max", *PERCENTILES)
+STATISTICS = (*CONCENTRATIONS, "count")
 
 # -99, -999 and -9999 are codes for "no value" that feeds are known to send. No concentration is that low,
 # though instruments do report values slightly below zero, which count.
@@ -62,7 +64,7 @@ def aggregate(given: Given, last: Place | None) -> Question:
     ]
     for name in names:
         count = groups.c[f"{name}_count"]
-        for statistic in _but_count(given["statistic"]):
+        for statistic in _concentrations(given["statistic"]):
             value = _covered(groups.c[f"{name}_{statistic}"], count, expected, given["coverage"])
             columns.append(Column(f"{name}_{statistic}", Kind.NUMBER, value))
         columns.append(Column(f"{name}_count", Kind.NUMBER, count))
@@ -81,7 +83,7 @@ def _groups(given: Given, names: Sequence[str]) -> Select[Any]:
     statistics = [
         _statistic(statistic, TABLE.c[name]).label(f"{name}_{statistic}")
         for name in names
-        for statistic in [*_but_count(given["statistic"]), "count"]
+        for statistic in [*_concentrations(given["statistic"]), "count"]
     ]
     groups = select(station, start.label("start"), *statistics).where(*within(given, TABLE.c.time_instant))
     if given["id_entity"] is not None:
@@ -90,8 +92,8 @@ def _groups(given: Given, names: Sequence[str]) -> Select[Any]:
     return groups.group_by(station, "start")
 
 
-def _but_count(statistics: Sequence[str]) -> list[str]:
-    return [each for each in STATISTICS if each in statistics and each != "count"]
+def _concentrations(wanted: Sequence[str]) -> list[str]:
+    return [name for name in CONCENTRATIONS if name in wanted]
 
 
 def _statistic(name: str, value: ColumnElement[float]) -> ColumnElement[Any]:

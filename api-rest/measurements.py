@@ -13,7 +13,7 @@ from werkzeug.exceptions import NotAcceptable
 
 import parameters as p
 import queries
-from aggregates import PERIODS, STATISTICS, aggregate, rolling
+from aggregates import CONCENTRATIONS, PERIODS, STATISTICS, aggregate, rolling
 from database import Database, Snapshot, Statement
 from departures import client_of
 from formats import FORMATS, Format
@@ -151,7 +151,7 @@ MEASUREMENT = _row(
 )
 STATISTIC_COLUMNS = {
     f"^({_NAMES})_count$": COUNT,
-    f"^({_NAMES})_({'|'.join(STATISTICS[:-1])})$": {"type": ["number", "null"]},
+    f"^({_NAMES})_({'|'.join(CONCENTRATIONS)})$": {"type": ["number", "null"]},
 }
 
 ENDPOINTS = (
