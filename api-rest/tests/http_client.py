@@ -1,4 +1,15 @@
+import socket
+
 import requests
+from local.services import ApiRest
+
+
+def ask(service: ApiRest, path: str, **headers: str) -> socket.socket:
+    """Send a GET; who asked has read nothing yet, and may leave at any time."""
+    connection = socket.create_connection((service.host, service.port), timeout=10)
+    head = [f"GET {path} HTTP/1.1", "Host: a", *(f"{name}: {value}" for name, value in headers.items())]
+    connection.sendall("\r\n".join([*head, "", ""]).encode())
+    return connection
 
 
 class Client:

@@ -19,8 +19,8 @@ from local.services import ApiRest
 from local.template import copied_database
 
 from database import Unavailable, translated
-from tests.http_client import Client
-from tests.roles import role_settings
+from tests.http_client import Client, ask
+from tests.sessions import END_SESSIONS, locked_table, role_settings, sessions
 
 BIG = "/air_quality"
 
@@ -71,20 +71,14 @@ def near(small_service: ApiRest) -> Iterator[Client]:
 
 def begin(service: ApiRest, path: str = BIG) -> socket.socket:
     """A client that has read the beginning of its answer, and reads no further."""
-    sock = socket.create_connection((service.host, service.port), timeout=10)
+    sock = ask(service, path)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     assert sock.recv(12) == b"HTTP/1.1 200"
     return sock
 
 
 def active(postgres: Postgres) -> int:
-    connection = postgres.connect()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'api' AND state = 'active'")
-        (count,) = cursor.fetchone()
-    connection.close()
-    return count
+    return sessions(postgres, "state = 'active'")
 
 
 def test_a_client_that_leaves_ends_its_query(small_service: ApiRest, big: Postgres) -> None:
@@ -97,15 +91,11 @@ def test_a_client_that_leaves_ends_its_query(small_service: ApiRest, big: Postgr
 def test_a_client_that_leaves_before_the_first_byte_ends_its_query(
     small_service: ApiRest, big: Postgres, log: Path
 ) -> None:
-    lock = big.connect(options="-c search_path=api")
-    lock.cursor().execute("LOCK TABLE air_quality_measurements IN ACCESS EXCLUSIVE MODE")
-    sock = socket.create_connection((small_service.host, small_service.port))
-    sock.sendall(f"GET {BIG} HTTP/1.1\r\nHost: a\r\nX-Request-ID: left-early\r\n\r\n".encode())
-    wait_until(lambda: active(big) == 1)
-    sock.close()
-    wait_until(lambda: active(big) == 0, seconds=1)
-    lock.rollback()
-    lock.close()
+    with locked_table(big):
+        sock = ask(small_service, BIG, **{"X-Request-ID": "left-early"})
+        wait_until(lambda: active(big) == 1)
+        sock.close()
+        wait_until(lambda: active(big) == 0, seconds=1)
     wait_until(lambda: "left-early" in log.read_text())
     assert "defect" not in log.read_text()  # of ours
 
@@ -154,21 +144,13 @@ def test_connections_that_ended_while_idle_cost_no_request(
 ) -> None:
     session = big.connect()
     session.autocommit = True
-    ours = "FROM pg_stat_activity WHERE application_name = 'api-rest'"
-
-    def connections() -> int:
-        with session.cursor() as cursor:
-            cursor.execute(f"SELECT count(*) {ours}")
-            ((count,),) = cursor.fetchall()
-        return int(count)
-
     held = begin(small_service)  # of the pool's two connections, one
     assert near.get("/readyz").status_code == 200
     held.close()
-    wait_until(lambda: connections() >= 1)
+    wait_until(lambda: sessions(big, "application_name = 'api-rest'") >= 1)
     for _ in range(3):
         with session.cursor() as cursor:
-            cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {ours}")
+            cursor.execute(END_SESSIONS)
         assert [near.get("/readyz").status_code for _ in range(3)] == [200] * 3
     session.close()
 
@@ -188,20 +170,16 @@ def test_no_dump_is_sorted_before_its_first_row(small_service: ApiRest, big: Pos
 def test_a_client_that_leaves_a_paused_postgres_holds_up_nobody(
     small_service: ApiRest, big: Postgres
 ) -> None:
-    lock = big.connect(options="-c search_path=api")
-    lock.cursor().execute("LOCK TABLE air_quality_measurements IN ACCESS EXCLUSIVE MODE")
-    sock = socket.create_connection((small_service.host, small_service.port))
-    sock.sendall(f"GET {BIG} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-    wait_until(lambda: active(big) == 1)
-    big.pause()
-    try:
-        sock.close()
-        assert all(small_service.get("/healthz") == 200 for _ in range(200))
-    finally:
-        big.resume()
-    wait_until(lambda: active(big) == 0)
-    lock.rollback()
-    lock.close()
+    with locked_table(big):
+        sock = ask(small_service, BIG)
+        wait_until(lambda: active(big) == 1)
+        big.pause()
+        try:
+            sock.close()
+            assert all(small_service.get("/healthz") == 200 for _ in range(200))
+        finally:
+            big.resume()
+        wait_until(lambda: active(big) == 0)
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +190,8 @@ def impatient_service(big: Postgres) -> Iterator[ApiRest]:
 
 
 def test_a_slow_statement_is_a_503(impatient_service: ApiRest, big: Postgres) -> None:
-    lock = big.connect(options="-c search_path=api")
-    lock.cursor().execute("LOCK TABLE air_quality_measurements IN ACCESS EXCLUSIVE MODE")
-    response = requests.get(impatient_service.url + "/air_quality?limit=1", timeout=10)
-    lock.rollback()
-    lock.close()
+    with locked_table(big):
+        response = requests.get(impatient_service.url + "/air_quality?limit=1", timeout=10)
     assert response.status_code == 503
     assert "narrow" in response.json()["detail"]
 

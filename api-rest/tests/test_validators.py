@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from requests import Response
 
 from tests.http_client import Client
-from tests.roles import role_settings
+from tests.sessions import role_settings, sessions
 
 TABLE = "air_quality_measurements"
 CHANGES = {
@@ -93,14 +93,13 @@ def test_not_modified_asks_for_no_rows(client: Client, sql: Cursor) -> None:
 
 def test_if_modified_since(client: Client) -> None:
     path = "/air_quality?limit=2"
-    deadline = time.monotonic() + 5
-    while True:  # a change of this very second is not settled yet
+
+    def not_modified() -> bool:
         date = client.get(path).headers["Last-Modified"]
-        status = client.get(path, headers={"If-Modified-Since": date}).status_code
-        if status == 304 or time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    assert status == 304
+        return client.get(path, headers={"If-Modified-Since": date}).status_code == 304
+
+    assert wait_until(not_modified, timeout=5)  # a change of this very second is not settled yet
+    date = client.get(path).headers["Last-Modified"]
     assert client.get(path, headers={"If-Modified-Since": date, "If-None-Match": '"x"'}).status_code == 200
     assert client.get(path, headers={"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}).status_code == 200
     assert parsedate_to_datetime(date).timestamp() <= time.time()
@@ -229,22 +228,13 @@ def test_truncate_amid_a_request(client: Client, postgres: Postgres, sql: Cursor
         cursor.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {TABLE} WHERE id_entity <> 'v'")
         cursor.execute(f"TRUNCATE {TABLE}; INSERT INTO {TABLE} SELECT * FROM kept")
         asked = threads.submit(client.get, "/air_quality?id_entity=v")
-        deadline = time.monotonic() + 5
-        while not _waits_for_a_lock(sql) and time.monotonic() < deadline:
-            pass
+        assert wait_until(lambda: sessions(postgres, "wait_event_type = 'Lock'") == 1, timeout=5)
         writer.commit()
         during = asked.result()
     writer.close()
     assert (len(before.json()), during.json()) == (1, [])
     assert during.headers["ETag"] != before.headers["ETag"]
     assert during.headers["ETag"] == client.get("/air_quality?id_entity=v").headers["ETag"]
-
-
-def _waits_for_a_lock(sql: Cursor) -> bool:
-    sql.execute(
-        "SELECT FROM pg_stat_activity WHERE application_name = 'api-rest' AND wait_event_type = 'Lock'"
-    )
-    return bool(sql.rowcount)
 
 
 def test_truncate_by_an_older_snapshot_leaves_no_station(postgres: Postgres) -> None:
