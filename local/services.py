@@ -5,17 +5,16 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
+from local.folder import ROOT
 from local.processes import Process, Server, reserve_port
-
-ROOT = Path(__file__).parents[1]
 
 
 class Service(Server):
     """One of the two services.
 
     Args:
-        folder: "api-rest" or "api-cache".
         environ: its settings, on top of PORT and HOST. Of our own environment it gets only what every program
             needs (PATH, HOME, ...).
         port: 0 takes a free one, kept over restarts.
@@ -23,9 +22,10 @@ class Service(Server):
         output: a file for its log lines; None means our stdout.
     """
 
+    folder: ClassVar[str]
+
     def __init__(
         self,
-        folder: str,
         environ: Mapping[str, str],
         *,
         port: int = 0,
@@ -35,9 +35,8 @@ class Service(Server):
         self.port = port or reserve_port()
         settings = {**_inherited(), **environ, "HOST": host, "PORT": str(self.port)}
         settings["PATH"] = _with_our_programs(settings["PATH"])
-        self.process = Process(
-            folder, [ROOT / folder / "serve"], environ=settings, output=output, stop_timeout=40
-        )
+        command = [ROOT / self.folder / "serve"]
+        self.process = Process(self.folder, command, environ=settings, output=output, stop_timeout=40)
 
     @property
     def url(self) -> str:
@@ -69,17 +68,8 @@ def _with_our_programs(path: str) -> str:
 
 
 class ApiRest(Service):
-    def __init__(self, environ: Mapping[str, str], *, port: int = 0, output: Path | None = None) -> None:
-        super().__init__("api-rest", environ, port=port, output=output)
+    folder = "api-rest"
 
 
 class ApiCache(Service):
-    def __init__(
-        self,
-        environ: Mapping[str, str],
-        *,
-        port: int = 0,
-        host: str = "127.0.0.1",
-        output: Path | None = None,
-    ) -> None:
-        super().__init__("api-cache", environ, port=port, host=host, output=output)
+    folder = "api-cache"
