@@ -77,9 +77,10 @@ def check(host: str, port: int) -> None:
 
 
 def welcome(stack: Stack) -> None:
-    port = stack.api_cache.port
+    cache = stack.api_cache
+    url = f"http://{'localhost' if cache.host == '127.0.0.1' else cache.host}:{cache.port}"
     others = [stack.api_rest, stack.postgres, stack.valkey]
-    say(f"Ready: http://localhost:{port}\n\n  curl http://localhost:{port}/air_quality\n")
+    say(f"Ready: {url}\n\n  curl {url}/air_quality\n")
     say(
         "Behind it: "
         + ", ".join(f"{server.process.name} on {server.host}:{server.port}" for server in others)

@@ -18,7 +18,7 @@ class Service(Server):
         environ: its settings, on top of PORT and HOST. Of our own environment it gets only what every program
             needs (PATH, HOME, ...).
         port: 0 takes a free one, kept over restarts.
-        host: the address on which it listens.
+        host: the address on which it listens, and is asked; 0.0.0.0 is all of them.
         output: a file for its log lines; None means our stdout.
     """
 
@@ -32,7 +32,8 @@ class Service(Server):
         host: str = "127.0.0.1",
         output: Path | None = None,
     ) -> None:
-        self.port = port or reserve_port()
+        self.host = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+        self.port = port or reserve_port(host=self.host)
         settings = {**_inherited(), **environ, "HOST": host, "PORT": str(self.port)}
         settings["PATH"] = _with_our_programs(settings["PATH"])
         command = [ROOT / self.folder / "serve"]

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import socket
 import stat
@@ -214,9 +215,11 @@ def killed(new_checkout: Callable[[str], Checkout]) -> Checkout:
     return checkout
 
 
-def test_a_first_start_that_was_killed_begins_anew(killed: Checkout) -> None:
-    with killed.run() as again:
-        assert len(get(f"{again.url}/air_quality")) > 1000
+def test_a_first_start_that_was_killed_begins_anew_at_any_address(killed: Checkout) -> None:
+    with killed.run(HOST="127.0.0.2") as again:
+        (curl,) = re.findall(r"curl (\S+)", again.output)
+        assert curl == f"http://127.0.0.2:{again.port}/air_quality"
+        assert len(get(curl)) > 1000
         # In good order: the next Postgres takes a killed one for alive until process 1 has waited for it.
         again.ctrl_c()
         assert again.leaves_nothing(), again.processes()
