@@ -4,6 +4,7 @@ All keys begin with `api-cache:1:` (the number is that of the layout). With <t> 
 
     i:<t>            hash: an encoded entry per variant
     i:<t>:g          the number of a late invalidation of the target; what was asked for before is not stored
+    e                what stands for that number where there is none; another one each time that all is lost
     p:<t>            exists while answers are known to be uncacheable: nobody waits for another one's answer
     p:<t>:a          the same, of requests with Authorization
     l:<t>:<v>        the lock of the process that asks the origin
@@ -25,6 +26,11 @@ def index(key: str) -> str:
 
 def generation(key: str) -> str:
     return f"{INDEX}{key}:g"
+
+
+ERA = _LAYOUT + "e"
+"""Without it, what was asked for before an invalidation would be stored if Redis lost that one's number, as
+it does when it is restarted or emptied."""
 
 
 def is_generation(name: str) -> bool:
@@ -57,10 +63,16 @@ def body(key: str, body_id: str, coding: str) -> str:
 
 # ---- scripts
 
-LOOK = """#!lua flags=no-writes,allow-oom
+LOOK = """#!lua flags=allow-oom
 local index = redis.call('HGETALL', KEYS[1])
 local without, having = redis.call('EXISTS', KEYS[3]), redis.call('EXISTS', KEYS[4])
-local found = {index, redis.call('GET', KEYS[2]), without, having}
+local generation = redis.call('GET', KEYS[2]) or redis.pcall('GET', KEYS[5])
+if type(generation) ~= 'string' then
+  local now = redis.call('TIME')
+  generation = now[1] .. '.' .. now[2]
+  redis.call('SET', KEYS[5], generation)
+end
+local found = {index, generation, without, having}
 if #index == 2 then
   local id = string.sub(index[1], (string.find(index[1], ':') or 0) + 1)
   for i = 3, #ARGV do
@@ -76,9 +88,9 @@ return found
 """
 """What there is of a target; of an only entry the body, too, so that a small one takes no second round trip.
 
-KEYS: index, generation, both marks. ARGV: what the names of bodies begin with; how many bytes a body may
+KEYS: index, generation, both marks, era. ARGV: what the names of bodies begin with; how many bytes a body may
 have; the codings in which it would do, the best first. Returns the index as a flat list, the generation or
-null, whether each mark is there, and perhaps the coding and the body.
+the era, whether each mark is there, and perhaps the coding and the body.
 """
 
 _LET_GO = f"""
@@ -94,10 +106,10 @@ end
 that is none of ours has none."""
 
 PUT = f"""{_LET_GO}
-local generation = redis.call('GET', KEYS[2])
-if (generation or '') ~= ARGV[3] then return 0 end
+local generation = redis.call('GET', KEYS[2]) or redis.pcall('GET', KEYS[5])
+if generation ~= ARGV[3] then return 0 end
 if ARGV[9] == '1' then
-  for i = 5, #KEYS do
+  for i = 6, #KEYS do
     if redis.call('EXISTS', KEYS[i]) == 0 then return 0 end
   end
 end
@@ -116,7 +128,7 @@ if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[8]) then
   redis.call('DEL', KEYS[1])
 end
 redis.call('HSET', KEYS[1], field, ARGV[6])
-for i = 5, #KEYS do redis.call('PEXPIRE', KEYS[i], ttl) end
+for i = 6, #KEYS do redis.call('PEXPIRE', KEYS[i], ttl) end
 if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
 redis.call('DEL', KEYS[3], KEYS[4])
 return 1
@@ -124,9 +136,10 @@ return 1
 """Puts an entry in place of its variant's former one, unless the target was invalidated meanwhile; and in
 place of its own former self, whose body it has, where a 304 made another variant of it (RFC 9111 §3.2).
 
-KEYS: index, generation, both marks, bodies. ARGV: see _LET_GO; what the names of the target's bodies begin
-with; the generation when the answer was asked for; the variant, the entry's field, the entry; its time to
-live in ms; how many variants there may be; 1 if the bodies came just before, so that some may be missing.
+KEYS: index, generation, both marks, era, bodies. ARGV: see _LET_GO; what the names of the target's bodies
+begin with; the generation, or the era, when the answer was asked for; the variant, the entry's field, the
+entry; its time to live in ms; how many variants there may be; 1 if the bodies came just before, so that some
+may be missing.
 """
 
 # An invalidation must also work when memory is full, therefore the flag. (It only frees, but for a number.)

@@ -52,7 +52,8 @@ class Found:
     """What is stored of a target."""
 
     stored: tuple[Stored, ...]
-    generation: bytes | None
+    generation: bytes
+    """That of its last invalidation; else the era."""
     uncacheable: tuple[bool, bool]
     """See View."""
     bodies: Mapping[str, bytes] = field(default_factory=dict)
@@ -84,10 +85,10 @@ class Store:
         A small body comes along in the first of `codings` in which it is there.
         """
         await self._settle((key,))
-        keys = (layout.index(key), layout.generation(key), *layout.marks(key))
+        keys = (layout.index(key), layout.generation(key), *layout.marks(key), layout.ERA)
         reply = await self._run(layout.LOOK, keys, layout.bodies(key), AT_ONCE_BYTES, *codings)
         match reply:
-            case [[*index], (bytes() | None) as generation, int() as without, int() as having, *body]:
+            case [[*index], bytes() as generation, int() as without, int() as having, *body]:
                 stored = tuple(self._decoded(index[1::2]))
                 marks = bool(without), bool(having)
                 return Found(stored, generation, marks, self._body_of(stored, body))
@@ -184,7 +185,7 @@ class Store:
         await self._settle((key,))
         codings = (coding for coding, body in stored.bodies.items() if body.length)
         names = (layout.body(key, stored.body_id, coding) for coding in codings)
-        keys = (layout.index(key), layout.generation(key), *layout.marks(key), *names)
+        keys = (layout.index(key), layout.generation(key), *layout.marks(key), layout.ERA, *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
         seen = (_GRACE, layout.bodies(key), generation)
         appends = [command for name, data in (blocks or {}).items() for command in _appending(name, data)]

@@ -224,6 +224,40 @@ def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(without_memory, clien
     assert get(without_memory, path).status == 200
 
 
+def test_what_was_asked_for_before_an_invalidation_is_not_stored_by_a_redis_that_lost_all(
+    fragile, mended_valkey, origin
+):
+    path, versions = fresh_path(), itertools.count(1)
+    asked, changed = threading.Event(), threading.Event()
+
+    def script(wire, received):
+        body = b"%d" % next(versions)
+        if received.method == "GET" and not asked.is_set():
+            asked.set()
+            assert changed.wait(10)
+        wire.send(answer(body))
+
+    origin.on(path, script)
+    with ThreadPoolExecutor() as pool:
+        before = pool.submit(get, fragile, path)
+        assert asked.wait(10)
+        get(fragile, path, method="POST")
+        with connected(mended_valkey) as client:
+            client.flushall()
+        changed.set()
+        assert before.result().body == b"1"
+    assert get(fragile, path).body != b"1"
+
+
+def test_an_era_of_another_type_is_made_anew(fragile, mended_valkey, origin):
+    path = fresh_path()
+    origin.on(path, answer(BODY))
+    with connected(mended_valkey) as client:
+        client.delete(layout.ERA)
+        client.rpush(layout.ERA, b"no string")
+    assert wait_until(lambda: get(fragile, path).cache == "hit", timeout=5)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -315,9 +349,9 @@ def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(va
         store.breaker.succeeded()
         # Nobody waits for the invalidations of other targets.
         before = steps()
-        assert (await store.find(target_hash(path))).generation is None
+        assert (await store.find(target_hash(path))).generation == client.get(layout.ERA)
         assert steps() == before + 1
-        assert (await store.find(keys[-1])).generation is not None
+        assert (await store.find(keys[-1])).generation != client.get(layout.ERA)
         assert steps() == before + 3
         assert not told(keys[:-1])
         settling = asyncio.create_task(store.settle())
@@ -337,10 +371,11 @@ def test_no_entry_comes_without_its_bodies(valkey):
         store = Store(way, lambda _: None, lambda _: None)
         key = target_hash(fresh_path())
         names = [layout.body(key, "id", coding) for coding in ("gzip", "zstd")]
+        seen = (await store.find(key)).generation
         found = []
         for last in (dict(zip(names, first, strict=False)), dict.fromkeys(names, b"block")):
             bodies = {coding: Body(5, (checksum(b"block"),)) for coding in ("gzip", "zstd")}
-            found.append(await store.put(key, Stored("id", ENTRY, 5, bodies), b"", 60, last))
+            found.append(await store.put(key, Stored("id", ENTRY, 5, bodies), seen, 60, last))
             found.append(len((await store.find(key)).stored))
         await store.close()
         return found
