@@ -1,7 +1,5 @@
 # ruff: noqa: S608 - the statements are constants of this file
-"""How fast api-rest answers, beside psql asking the same Postgres, in one run.
-
-    python -m benchmarks.api_rest --rows 1000000
+"""`make bench-api-rest`: how fast api-rest answers, beside psql asking the same Postgres, in one run.
 
 Every figure is a median. Machines are noisy: the ratios count, not the seconds. `--data` keeps the database
 for the next run.
@@ -10,7 +8,6 @@ for the next run.
 import argparse
 import contextlib
 import re
-import secrets
 import shutil
 import socket
 import statistics
@@ -20,14 +17,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from local.folder import credentials
 from local.postgres import BIN, Postgres
 from local.services import ApiRest
+from local.stack import NAMES
 
 STATIONS_OF_A_CITY = 100
 POLLUTANTS = ("so2", "no2", "co", "o3", "pm10", "pm2_5")
 TABLE = "api.air_quality_measurements"
 WEEK = "id_entity = 'aq_0007' AND time_instant >= '2016-12-05' AND time_instant < '2016-12-12'"
 YEAR = "id_entity = 'aq_0007' AND time_instant >= '2016-10-01' AND time_instant < '2017-10-01'"
+PAGE = "/air_quality?limit=1000"
 
 # What the generator writes, made by Postgres itself: 100 million rows would take it an hour.
 FILL = f"""
@@ -148,14 +148,15 @@ class Bench:
             print(f"{name:22} psql {theirs:8.2f} ms   api-rest {ours:8.2f} ms   ratio {ours / theirs:.2f}")
         for path in ("/stations", "/air_quality/latest"):
             print(f"{path:22} api-rest {self.http_milliseconds(path, 40):8.2f} ms")
-        print(f"{'page of 1,000':22} first {self._page(0):8.2f} ms   deep {self._page(1):8.2f} ms")
+        first, deep = (self.http_milliseconds(path, 40) for path in (PAGE, f"{PAGE}&cursor={self._deep()}"))
+        print(f"{'page of 1,000':22} first {first:8.2f} ms   deep {deep:8.2f} ms")
 
-    def _page(self, deep: int) -> float:
+    def _deep(self) -> str:
+        """The cursor of a page near the end of the table."""
         last = self.psql(f"COPY (SELECT max(time_instant) - interval '1 day' FROM {TABLE}) TO STDOUT").strip()
         year1 = "timestamp '0001-01-01'"
         micros = f"SELECT (extract(epoch FROM timestamp '{last}' - {year1}) * 1000000)::bigint"
-        cursor = f"{int(self.psql(f'COPY ({micros}) TO STDOUT')):015x}-aq_0000"
-        return self.http_milliseconds("/air_quality?limit=1000" + (f"&cursor={cursor}" if deep else ""), 40)
+        return f"{int(self.psql(f'COPY ({micros}) TO STDOUT')):015x}-aq_0000"
 
     def memory(self) -> None:
         """Eight dumps at once, half of them by readers who dawdle."""
@@ -188,23 +189,10 @@ class Bench:
 
 @contextlib.contextmanager
 def database(folder: Path, rows: int) -> Iterator[Postgres]:
-    environ = {
-        "POSTGRES_USER": "postgres",
-        "POSTGRES_PASSWORD": "benchmark",
-        "POSTGRES_DB": "postgres",
-        "POSTGRES_API_USER": "api",
-        "POSTGRES_API_PASSWORD": secrets.token_hex(8),
-        "POSTGRES_API_SCHEMA": "api",
-    }
-    password = folder / "password"
-    if password.exists():
-        environ["POSTGRES_API_PASSWORD"] = password.read_text()
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        password.write_text(environ["POSTGRES_API_PASSWORD"])
     fresh = not (folder / f"data-{rows}").exists()
     # Bigger buffers than the default, as any server has; the rest is as Postgres ships.
     settings = {"shared_buffers": "1GB", "max_wal_size": "8GB", "maintenance_work_mem": "1GB"}
+    environ = NAMES | credentials(folder)
     with Postgres(folder / f"data-{rows}", environ=environ, sample=False, settings=settings) as postgres:
         if fresh:
             fill(postgres, rows)

@@ -8,6 +8,7 @@ import statistics
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import brotli  # type: ignore[import-untyped]
@@ -23,9 +24,10 @@ TOTAL_BYTES = 40_000_000
 """Of its dump, that is coded."""
 PART_BYTES = 64 * 1024
 """What arrives from the origin at once."""
-_GZIP_WINDOW = 31
-_ISAL_GZIP_WINDOW = 31
-Feed = tuple[Callable[[bytes], bytes], Callable[[], bytes]]
+GZIP_WINDOW = 31
+"""Of zlib and its like: 15 bits, and 16 for gzip's head and tail."""
+Coder = tuple[Callable[[bytes], bytes], Callable[[], bytes]]
+"""What codes a part, and what ends the stream."""
 
 
 def section(folder: Path, rounds: int) -> str:
@@ -38,8 +40,8 @@ def section(folder: Path, rounds: int) -> str:
     data = dumps[0][0]
     parts = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
     rows = [["none: api-rest sends", f"{origin:,.0f}", "1.00", "1.0"]]
-    for name, make in _codings().items():
-        found = [_code(make(), parts) for _ in range(min(rounds, 3))]
+    for name, new_coder in _codings().items():
+        found = [_code(new_coder(), parts) for _ in range(min(rounds, 3))]
         speed = statistics.median(len(data) / seconds / 1e6 for _, seconds in found)
         rows.append([name, f"{speed:,.0f}", f"{speed / origin:.2f}", f"{len(data) / found[0][0]:.1f}"])
     title = f"Codings of {TOTAL_BYTES // 10**6} MB of /air_quality over {ROWS:,} rows, one thread"
@@ -60,55 +62,44 @@ def _dump(service: ApiRest) -> tuple[bytes, float]:
     return data, size / (time.perf_counter() - begun) / 1e6
 
 
-def _codings() -> dict[str, Callable[[], Feed]]:
+def _codings() -> dict[str, Callable[[], Coder]]:
     return {
         "zstd -1 and gzip -2, as stored": _stored,
-        **{f"zstd -{level}": _zstd(level) for level in (1, 3)},
-        **{f"gzip -{level} (isal)": _isal(level) for level in (1, 2, 3)},
-        **{f"gzip -{level} (zlib)": _zlib(level) for level in (1, 6)},
-        **{f"br -{level}": _brotli(level) for level in (0, 1, 2, 3, 4)},
+        **{f"zstd -{level}": partial(_zstd, level) for level in (1, 3)},
+        **{f"gzip -{level} (isal)": partial(_isal, level) for level in (1, 2, 3)},
+        **{f"gzip -{level} (zlib)": partial(_zlib, level) for level in (1, 6)},
+        **{f"br -{level}": partial(_brotli, level) for level in (0, 1, 2, 3, 4)},
     }
 
 
-def _stored() -> Feed:
-    (zstd_feed, zstd_flush), (gzip_feed, gzip_flush) = _zstd(1)(), _isal(2)()
-    return lambda part: zstd_feed(part) + gzip_feed(part), lambda: zstd_flush() + gzip_flush()
+def _stored() -> Coder:
+    (zstd_part, zstd_end), (gzip_part, gzip_end) = _zstd(1), _isal(2)
+    return lambda part: zstd_part(part) + gzip_part(part), lambda: zstd_end() + gzip_end()
 
 
-def _zstd(level: int) -> Callable[[], Feed]:
-    def make() -> Feed:
-        stream = zstd.ZstdCompressor(level)
-        return stream.compress, stream.flush
-
-    return make
+def _zstd(level: int) -> Coder:
+    stream = zstd.ZstdCompressor(level)
+    return stream.compress, stream.flush
 
 
-def _isal(level: int) -> Callable[[], Feed]:
-    def make() -> Feed:
-        stream = isal_zlib.compressobj(level, isal_zlib.DEFLATED, _ISAL_GZIP_WINDOW)
-        return stream.compress, stream.flush
-
-    return make
+def _isal(level: int) -> Coder:
+    stream = isal_zlib.compressobj(level, isal_zlib.DEFLATED, GZIP_WINDOW)
+    return stream.compress, stream.flush
 
 
-def _zlib(level: int) -> Callable[[], Feed]:
-    def make() -> Feed:
-        stream = zlib.compressobj(level, zlib.DEFLATED, _GZIP_WINDOW)
-        return stream.compress, stream.flush
-
-    return make
+def _zlib(level: int) -> Coder:
+    stream = zlib.compressobj(level, zlib.DEFLATED, GZIP_WINDOW)
+    return stream.compress, stream.flush
 
 
-def _brotli(level: int) -> Callable[[], Feed]:
-    def make() -> Feed:
-        stream = brotli.Compressor(quality=level)
-        return stream.process, stream.finish
-
-    return make
+def _brotli(level: int) -> Coder:
+    stream = brotli.Compressor(quality=level)
+    return stream.process, stream.finish
 
 
-def _code(feed: Feed, parts: list[bytes]) -> tuple[int, float]:
-    compress, flush = feed
+def _code(coder: Coder, parts: list[bytes]) -> tuple[int, float]:
+    """Bytes of the coded parts, and seconds that it took."""
+    code, end = coder
     begun = time.perf_counter()
-    size = sum(len(compress(part)) for part in parts) + len(flush())
+    size = sum(len(code(part)) for part in parts) + len(end())
     return size, time.perf_counter() - begun
