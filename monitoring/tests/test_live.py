@@ -11,7 +11,7 @@ from monitoring.tests.watched import PASSWORDS, Watched
 from tests.monitoring.rules import alerts, expressions, metric, panel_expressions, rules, selectors
 
 ALERTS = [rule["alert"] for rule in alerts()]
-# Series of a cluster's kubelet and of the backup job in Kubernetes: nothing on one machine has them.
+# Series of a cluster's kubelet, which no single machine has.
 ONLY_IN_KUBERNETES = {"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
 
 

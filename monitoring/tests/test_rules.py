@@ -50,5 +50,4 @@ def test_alerts_fire_and_keep_still(file: object) -> None:
 def test_every_alert_is_seen_to_fire_and_to_keep_still() -> None:
     seen = set(VERDICT.findall("".join(file.read_text() for file in UNIT_TESTS)))
     wanted = {(rule["alert"], verdict) for rule in alerts() for verdict in ("fires", "keeps still")}
-    # BackupMissing looks at the absence of a metric, everything else at values.
     assert seen == wanted

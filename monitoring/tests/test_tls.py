@@ -1,32 +1,19 @@
 """TLS to Postgres as Compose's variables ask for it: of its exporter, and of the job that makes its role."""
 
-import os
 import re
-import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import trustme
-from local.postgres import BIN, Postgres
+from local.postgres import Postgres
 from local.processes import free_port
 from local.template import copied_database
-from monitoring.tests.watched import PASSWORDS, Program, compose
+from monitoring.tests.watched import PASSWORDS, Program, given, make_role
 from tests.credentials.conftest import PostgresDoor
-from tests.monitoring.rules import MONITORING
 
 VERIFIED = {"POSTGRES_MONITORING_SSLMODE": "verify-full", "POSTGRES_SSLROOTCERT": "ours"}
-
-
-def given(service: str, settings: Mapping[str, str]) -> dict[str, str]:
-    """What docker-compose.yml gives a service where these are the variables."""
-
-    def value(reference: re.Match[str]) -> str:
-        return settings.get(reference[1]) or reference[2] or ""
-
-    environment = compose()[service]["environment"]
-    return {name: re.sub(r"\$\{(\w+)(?::[-?](.*?))?\}", value, text) for name, text in environment.items()}
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +21,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     with copied_database(tmp_path_factory.mktemp("postgres")) as server:
         assert make_role(server).returncode == 0
         yield server
-
-
-def make_role(server: Postgres, **settings: str) -> subprocess.CompletedProcess[str]:
-    options = {"PGOPTIONS": "-c scram_iterations=4096"}  # the exporter takes no password that was hashed once
-    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    environ = given("postgres-role", server.environ | PASSWORDS | settings)
-    return subprocess.run(
-        [MONITORING / "postgres-role.sh"],
-        env=os.environ | environ | options | path,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
 
 
 def exporter(settings: Mapping[str, str], folder: Path) -> Program:

@@ -3,18 +3,20 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from local.postgres import BIN
+from local.postgres import BIN, Postgres
 from local.processes import Process, Server, free_port, port_is_free
 from local.valkey import BINARY as VALKEY
+from tests.delivery.manifests import compose
 from tests.monitoring.rules import MONITORING, ROOT
 from tests.monitoring.stack import SETTINGS, Stack
 
@@ -28,11 +30,11 @@ class Program(Server):
     """A process that is ready once it answers GET `path`."""
 
     def __init__(
-        self, command: list[str | Path], environ: Mapping[str, str], *, port: int, path: str, output: Path
+        self, command: Sequence[str], environ: Mapping[str, str], *, port: int, path: str, output: Path
     ) -> None:
         self.port, self._path = port, path
         self.process = Process(
-            Path(command[0]).name, command, environ={**os.environ, **environ}, output=output, stop_timeout=10
+            command[0], command, environ={**os.environ, **environ}, output=output, stop_timeout=10
         )
 
     def answers(self) -> bool:
@@ -83,7 +85,8 @@ class Watched:
     def running(self) -> Iterator["Watched"]:
         with contextlib.ExitStack() as started:
             started.enter_context(self.stack.running())
-            self._make_role()
+            for _ in range(2):  # it may run again
+                make_role(self.stack.postgres).check_returncode()
             for exporter in self.exporters.values():
                 started.enter_context(exporter)
             started.enter_context(self.prometheus)
@@ -107,36 +110,15 @@ class Watched:
             parsed: dict[str, Any] = json.load(response)
         return parsed
 
-    def _make_role(self) -> None:
-        postgres = self.stack.postgres
-        libpq = {
-            "PGHOST": postgres.host,
-            "PGPORT": str(postgres.port),
-            "PGUSER": SETTINGS["POSTGRES_USER"],
-            "PGPASSWORD": SETTINGS["POSTGRES_PASSWORD"],
-            "PGDATABASE": SETTINGS["POSTGRES_DB"],
-            "PGOPTIONS": "-c scram_iterations=4096",  # the exporter takes no password that was hashed once
-        }
-        environ = {**os.environ, **libpq, **PASSWORDS, "PATH": f"{BIN}:{os.environ['PATH']}"}
-        for _ in range(2):  # it may run again
-            subprocess.run([MONITORING / "postgres-role.sh"], env=environ, check=True)
-
     def _postgres_exporter(self, port: int) -> Program:
-        postgres = self.stack.postgres
-        environ = environment_of("postgres-exporter") | {
-            "DATA_SOURCE_URI": f"{postgres.host}:{postgres.port}/{SETTINGS['POSTGRES_DB']}?sslmode=disable",
-            "PGPASSWORD": PASSWORDS["POSTGRES_MONITORING_PASSWORD"],
-        }
-        command: list[str | Path] = ["prometheus-postgres-exporter", f"--web.listen-address=127.0.0.1:{port}"]
+        environ = given("postgres-exporter", self.stack.postgres.environ | PASSWORDS)
+        command = ["prometheus-postgres-exporter", f"--web.listen-address=127.0.0.1:{port}"]
         return self._program(command, environ, port, "/")
 
     def _redis_exporter(self, port: int) -> Program:
-        environ = environment_of("redis-exporter") | {
-            "REDIS_ADDR": f"redis://127.0.0.1:{self.redis.port}",
-            "REDIS_PASSWORD": PASSWORDS["REDIS_MONITORING_PASSWORD"],
-        }
-        command: list[str | Path] = ["prometheus-redis-exporter", f"-web.listen-address=127.0.0.1:{port}"]
-        return self._program(command, environ, port, "/health")
+        way = {"REDIS_HOST": self.redis.host, "REDIS_PORT": str(self.redis.port)}
+        command = ["prometheus-redis-exporter", f"-web.listen-address=127.0.0.1:{port}"]
+        return self._program(command, given("redis-exporter", way | PASSWORDS), port, "/health")
 
     def _node_exporter(self, port: int) -> Program:
         """It finds the volumes where its container has them, by a root and a mount table of our own."""
@@ -152,9 +134,10 @@ class Watched:
         table = "".join(f"{n} 1 8:1 / {volume} rw - ext4 /dev/disk rw\n" for n, volume in enumerate(volumes))
         (proc / "1" / "mounts").write_text(mounts)
         (proc / "1" / "mountinfo").write_text(table)
-        command: list[str | Path] = [
+        flags = compose()["services"]["node-exporter"]["command"]
+        command = [
             "prometheus-node-exporter",
-            *(flag.replace("/volumes", f"{root}/volumes") for flag in compose()["node-exporter"]["command"]),
+            *(flag.replace("/volumes", f"{root}/volumes") for flag in flags),
             f"--path.rootfs={root}",
             f"--path.procfs={proc}",
             f"--web.listen-address=127.0.0.1:{port}",
@@ -178,7 +161,7 @@ class Watched:
             job["static_configs"] = [{"targets": [f"127.0.0.1:{ports[job['job_name']]}"]}]
         file = self.folder / "prometheus.yml"
         file.write_text(yaml.safe_dump(configuration))
-        command: list[str | Path] = [
+        command = [
             "prometheus",
             f"--config.file={file}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
@@ -186,19 +169,29 @@ class Watched:
         ]
         return self._program(command, {}, port, "/-/ready")
 
-    def _program(
-        self, command: list[str | Path], environ: Mapping[str, str], port: int, path: str
-    ) -> Program:
-        output = self.folder / f"{Path(command[0]).name}.log"
-        return Program(command, environ, port=port, path=path, output=output)
+    def _program(self, command: Sequence[str], environ: Mapping[str, str], port: int, path: str) -> Program:
+        return Program(command, environ, port=port, path=path, output=self.folder / f"{command[0]}.log")
 
 
-def compose() -> dict[str, Any]:
-    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    return services
+def make_role(server: Postgres, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The job that makes the exporter's role, with these variables of Compose on top."""
+    environ = given("postgres-role", server.environ | PASSWORDS | settings)
+    # The exporter takes no password that was hashed once.
+    own = {"PGOPTIONS": "-c scram_iterations=4096", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [MONITORING / "postgres-role.sh"],
+        env=os.environ | environ | own,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
 
 
-def environment_of(service: str) -> dict[str, str]:
-    """What docker-compose.yml gives a service, as far as it is the same everywhere."""
-    given = compose()[service]["environment"]
-    return {name: value for name, value in given.items() if "${" not in value}
+def given(service: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """What docker-compose.yml gives a service where these are the variables."""
+
+    def value(reference: re.Match[str]) -> str:
+        return settings.get(reference[1]) or reference[2] or ""
+
+    environment = compose()["services"][service]["environment"]
+    return {name: re.sub(r"\$\{(\w+)(?::[-?](.*?))?\}", value, text) for name, text in environment.items()}
