@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 TIMEOUT = 10.0  # seconds for which a client waits before a test calls it a hang
+_limits = itertools.count(10)
+
+
+def fresh_target() -> str:
+    """A URL that nobody has asked for yet."""
+    return f"/air_quality?id_entity=aq_salvia&limit={next(_limits)}"
 
 
 @dataclass(frozen=True)

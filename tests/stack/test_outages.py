@@ -1,7 +1,6 @@
 """Each part dies in turn while clients keep asking: no stack trace, no hang, and it heals by itself."""
 
 import http.client
-import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -9,14 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from tests.stack.deployment import Deployment, Reply, until
+from tests.stack.deployment import Deployment, Reply, fresh_target, until
 
-_limits = itertools.count(5000)
 LONGEST = 8.0  # seconds: longer than every timeout of the services, shorter than a client's patience
-
-
-def fresh_target() -> str:
-    return f"/air_quality?id_entity=aq_salvia&limit={next(_limits)}"
 
 
 @dataclass

@@ -1,21 +1,14 @@
 """A user's requests through the whole stack: the sample comes out, and the cache works as the README says."""
 
-import itertools
 import json
 import re
 
 import pytest
 from tests.delivery.manifests import load, of_kind
 from tests.delivery.rules import INTERNAL_PATHS, covers, paths_of
-from tests.stack.deployment import Deployment, Reply, records, until
+from tests.stack.deployment import Deployment, Reply, fresh_target, records, until
 
 COLUMNS = ["time_instant", "id_entity", "so2", "no2", "co", "o3", "pm10", "pm2_5"]
-_limits = itertools.count(10)
-
-
-def fresh_target() -> str:
-    """A URL that nobody has asked for yet."""
-    return f"/air_quality?id_entity=aq_salvia&limit={next(_limits)}"
 
 
 @pytest.fixture
