@@ -14,6 +14,7 @@ from local.postgres import INIT_SCRIPT, Postgres
 from local.processes import wait_until
 from local.services import ApiRest
 from local.template import ENVIRON
+from tests.backup.database import query
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'api'"
 
@@ -57,16 +58,6 @@ def set_role(postgres: Postgres, password: str, user: str = "api") -> None:
         | {"POSTGRES_API_PASSWORD": password, "POSTGRES_API_USER": user},
         check=True,
     )
-
-
-def query(postgres: Postgres, sql: str) -> list[tuple[object, ...]]:
-    session = postgres.connect()
-    try:
-        with session, session.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall()
-    finally:
-        session.close()
 
 
 def change(secret: Path, password: str) -> None:
@@ -159,4 +150,4 @@ def test_a_second_role_takes_over(postgres: Postgres) -> None:
     role = {"POSTGRES_API_USER": "api_2", "POSTGRES_API_PASSWORD": "another", "WEB_CONCURRENCY": "1"}
     with ApiRest(postgres.environ | role) as service:
         assert service.get("/air_quality/latest") == 200
-    query(postgres, "DROP OWNED BY api_2; DROP ROLE api_2; SELECT")
+    query(postgres, "DROP OWNED BY api_2; DROP ROLE api_2")

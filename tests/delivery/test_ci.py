@@ -59,9 +59,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
     done = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True, env=GIT
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, env=GIT
     )
     return done.stdout.strip()
 
