@@ -37,11 +37,16 @@ class ComposeError(Exception):
     """A Compose command failed; the message holds what it said."""
 
 
+def project_name(purpose: str) -> str:
+    """Of the checkout's path, so that what a killed run left is found and removed."""
+    return f"air-quality-{purpose}-{zlib.crc32(bytes(ROOT)):08x}"
+
+
 class Compose:
-    """The project is named after the checkout's path, so that what a killed run left is found and removed."""
+    """A Compose project, from the first container to the last."""
 
     def __init__(self, settings: Mapping[str, str], port: int | str, purpose: str = "e2e") -> None:
-        self.project = f"air-quality-{purpose}-{zlib.crc32(bytes(ROOT)):08x}"
+        self.project = project_name(purpose)
         self.port = port  # or a range of them, for several replicas
         # A clean environment: nothing that the caller's shell has set may decide what is tested.
         kept = {

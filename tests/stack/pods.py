@@ -3,6 +3,8 @@
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.delivery.manifests import Manifest, Workload, named, variables
@@ -15,6 +17,22 @@ def docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, f"docker {' '.join(arguments[:2])}: {done.stderr}"
     return done.stdout.strip()
+
+
+@contextmanager
+def network(name: str, *containers: str) -> Iterator[None]:
+    """A network for these containers, which go with it; so does what a killed run has left of both."""
+    remove(name, *containers)
+    docker("network", "create", name)
+    try:
+        yield
+    finally:
+        remove(name, *containers)
+
+
+def remove(name: str, *containers: str) -> None:
+    for command in (["rm", "--force", "--volumes", *containers], ["network", "rm", name]):
+        subprocess.run(["docker", *command], capture_output=True, check=False)
 
 
 def cores(limit: str) -> float:

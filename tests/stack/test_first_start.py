@@ -3,17 +3,17 @@
 import copy
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.delivery.manifests import ROOT, Manifest, load, long_running, named
+from tests.stack.compose import project_name
 from tests.stack.conftest import PASSWORDS
 from tests.stack.deployment import until
-from tests.stack.pods import Pod, docker, ready
+from tests.stack.pods import Pod, network, ready
 
-NETWORK = f"air-quality-first-start-{zlib.crc32(bytes(ROOT)):08x}"
+NETWORK = project_name("first-start")
 ROWS = 300_000  # a few seconds to load
 DATA = "/var/lib/postgresql/18/docker"
 PSQL = ["-h", "/var/run/postgresql", "-XAtqU", "postgres", "-c"]
@@ -43,16 +43,9 @@ def sample(manifests: list[Manifest]) -> Manifest:
 
 
 @pytest.fixture
-def network() -> Iterator[str]:
-    remove()
-    docker("network", "create", NETWORK)
-    yield NETWORK
-    remove()
-
-
-def remove() -> None:
-    for command in (["rm", "--force", "--volumes", f"{NETWORK}-postgres"], ["network", "rm", NETWORK]):
-        subprocess.run(["docker", *command], capture_output=True, check=False)
+def _network() -> Iterator[None]:
+    with network(NETWORK, f"{NETWORK}-postgres"):
+        yield
 
 
 def postgres(manifests: list[Manifest], folder: Path) -> Pod:
@@ -81,7 +74,7 @@ def is_marked(pod: Pod) -> bool:
     return (pod.folder / "postgres" / "data" / "18" / "docker.unfinished").exists()
 
 
-@pytest.mark.usefixtures("network")
+@pytest.mark.usefixtures("_network")
 def test_a_first_start_that_was_broken_off_begins_anew(manifests: list[Manifest], tmp_path: Path) -> None:
     pod = postgres(manifests, tmp_path)
     for moment in (initdb_runs, rows_arrive):
@@ -101,7 +94,7 @@ def test_a_first_start_that_was_broken_off_begins_anew(manifests: list[Manifest]
     assert query(pod, COUNT) == str(ROWS + 1)
 
 
-@pytest.mark.usefixtures("network")
+@pytest.mark.usefixtures("_network")
 def test_a_first_start_that_failed_begins_anew(tmp_path: Path) -> None:
     bad, good = load(), load()
     sample(bad)["air_quality_measurements.csv"] += "yesterday noon,aq_own,,,,,,\n"
@@ -119,7 +112,7 @@ def test_a_first_start_that_failed_begins_anew(tmp_path: Path) -> None:
     assert int(query(second, COUNT)) > 1000
 
 
-@pytest.mark.usefixtures("network")
+@pytest.mark.usefixtures("_network")
 def test_a_database_of_before_the_marker_is_never_touched(tmp_path: Path) -> None:
     manifests = load()
     before = copy.deepcopy(manifests)

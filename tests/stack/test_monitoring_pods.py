@@ -1,19 +1,17 @@
 """The exporters' pods of kubernetes/monitoring, beside those of the stores that they look at."""
 
 import re
-import subprocess
 import time
-import zlib
 from collections.abc import Iterator
 
 import pytest
-from tests.delivery.manifests import KUBERNETES, ROOT, load, workloads
-from tests.stack.compose import need
+from tests.delivery.manifests import KUBERNETES, load, workloads
+from tests.stack.compose import need, project_name
 from tests.stack.conftest import PASSWORDS
 from tests.stack.deployment import ask, until
-from tests.stack.pods import Pod, docker, ready
+from tests.stack.pods import Pod, docker, network, ready
 
-NETWORK = f"air-quality-monitoring-{zlib.crc32(bytes(ROOT)):08x}"
+NETWORK = project_name("monitoring")
 STORES = ["postgres", "redis"]
 EXPORTERS = ["postgres-exporter", "redis-exporter", "backup-exporter"]
 Pods = dict[str, Pod]
@@ -29,22 +27,10 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
         for each in workloads(manifests)
         if each.name in wanted
     }
-    remove(found)
-    docker("network", "create", NETWORK)
-    try:
+    with network(NETWORK, *(pod.name for pod in found.values())):
         for pod in found.values():
             pod.start()
         yield found
-    finally:
-        remove(found)
-
-
-def remove(pods: Pods) -> None:
-    for command in (
-        ["rm", "--force", "--volumes", *(pod.name for pod in pods.values())],
-        ["network", "rm", NETWORK],
-    ):
-        subprocess.run(["docker", *command], capture_output=True, check=False)
 
 
 def metrics(pod: Pod) -> dict[str, float]:

@@ -1,16 +1,16 @@
 """The pods of the manifests come up together, become ready, serve, and bear being deleted."""
 
 import subprocess
-import zlib
 from collections.abc import Iterator
 
 import pytest
 from tests.delivery.manifests import ROOT, load, long_running
+from tests.stack.compose import project_name
 from tests.stack.conftest import PASSWORDS
 from tests.stack.deployment import ask, until
-from tests.stack.pods import Pod, docker, ready
+from tests.stack.pods import Pod, docker, network, ready
 
-NETWORK = f"air-quality-pods-{zlib.crc32(bytes(ROOT)):08x}"
+NETWORK = project_name("pods")
 OURS = {"postgres", "redis", "api-rest", "api-cache"}
 Pods = dict[str, Pod]
 
@@ -21,24 +21,11 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     manifests, folder = load(), tmp_path_factory.mktemp("pods")
     workloads = [workload for workload in long_running(manifests) if workload.name in OURS]
     found = {each.name: Pod(each, manifests, PASSWORDS, NETWORK, folder) for each in workloads}
-    remove(found)
-    docker("network", "create", NETWORK)
-    try:
+    with network(NETWORK, *(pod.name for pod in found.values())):
         # All at once: a cluster knows no order, and each has to bear that the others are not there yet.
         for pod in found.values():
             pod.start()
         yield found
-    finally:
-        remove(found)
-
-
-def remove(pods: Pods) -> None:
-    """What this run made, or one that was killed."""
-    for command in (
-        ["rm", "--force", "--volumes", *(pod.name for pod in pods.values())],
-        ["network", "rm", NETWORK],
-    ):
-        subprocess.run(["docker", *command], capture_output=True, check=False)
 
 
 def stations(pods: Pods) -> int:
