@@ -150,12 +150,13 @@ class Store:
         await Watch(self._links.make, lambda: not self._pending, events, invalidated).run()
 
     async def settle(self) -> None:
-        """Tell Redis of what it missed soon after it is back, for other replicas read it; until cancelled."""
+        """Tell Redis of what it missed as soon as it is back, for other replicas read it; until cancelled."""
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             with contextlib.suppress(StoreUnavailable):
-                while self._pending and not self.breaker.is_open:
-                    await self._settle(itertools.islice(self._pending, _SETTLED_TOGETHER))
+                while self._pending:
+                    some = itertools.islice(self._pending, _SETTLED_TOGETHER)
+                    await self._settle(some, is_urgent=True)
 
     # ---- writing
 
@@ -202,21 +203,27 @@ class Store:
         await self._try(("SET", layout.marks(key)[credentials], b"1", "PX", _milliseconds(PASS_SECONDS)))
 
     async def drop(self, keys: Iterable[str]) -> None:
-        """Forget these targets. What Redis does not hear now it hears before it is read again."""
+        """Forget these targets. What Redis does not hear now it hears before it is read again.
+
+        The breaker does not hold for this: while Redis is not told, other replicas serve what is outdated.
+        """
         dropped = tuple(keys)
         self._pending.update((key, secrets.randbits(62)) for key in dropped)
         if len(self._pending) > MAX_PENDING:
             self._log("Too many invalidations wait for Redis; the oldest are forgotten.")
             while len(self._pending) > MAX_PENDING:
                 del self._pending[next(iter(self._pending))]
-        await self._settle(dropped)
+        await self._settle(dropped, is_urgent=True)
 
-    async def _settle(self, keys: Iterable[str]) -> None:
-        """Tell Redis of the invalidations of these targets that it has not heard of yet."""
+    async def _settle(self, keys: Iterable[str], *, is_urgent: bool = False) -> None:
+        """Tell Redis of the invalidations of these targets that it has not heard of yet.
+
+        `is_urgent`: even when it was late a moment ago.
+        """
         some = [(key, self._pending[key]) for key in keys if key in self._pending]
         if not some:
             return
-        await self._try(_forgetting(some))
+        await self._try(_forgetting(some), is_urgent=is_urgent)
         for key, number in some:
             if self._pending.get(key) == number:  # else it was invalidated once more meanwhile
                 del self._pending[key]
@@ -244,8 +251,8 @@ class Store:
         (reply,) = await self._try(_script(script, keys, *arguments))
         return reply
 
-    async def _try(self, *commands: tuple[Argument, ...]) -> list[Any]:
-        if self.breaker.is_open:
+    async def _try(self, *commands: tuple[Argument, ...], is_urgent: bool = False) -> list[Any]:
+        if self.breaker.is_open and not is_urgent:
             self._count("redis_errors skipped")
             raise StoreUnavailable
         self.breaker.probing()
