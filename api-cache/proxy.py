@@ -81,6 +81,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         reply = await self._serve(request, view, decision)
         if reply is None:
             left = await self.levels.lost(view, select(view.page.stored, decision.entry))
+            if "only-if-cached" in reuse.request_directives(request):
+                return replies.unsatisfiable(Fwd.MISS)
             return await self._ask(Question(request, left, Fwd.MISS, looks=looks))
         if decision.revalidate:
             self._refresh(Question(request, view, Fwd.STALE, decision.entry))

@@ -80,6 +80,19 @@ def test_a_lost_body_is_asked_for_once(shared_cache, client, origin, size, numbe
     assert metrics(cache)["api_cache_corrupt_entries_total"] == before
 
 
+def test_rfc9111_5_2_1_7_a_lost_body_is_not_asked_for_where_only_a_stored_one_may_serve(
+    shared_cache, client, origin
+):
+    cache = shared_cache(CACHE_MEMORY_BYTES="0")
+    path = fresh_path()
+    origin.on(path, answer(BODY, *TAGGED))
+    ask(cache.port, path)
+    client.delete(*client.keys(f"api-cache:1:b:{target_hash(path)}*"))
+    found = ask(cache.port, path, ("Cache-Control", "only-if-cached"))
+    assert (found.status, found.cache) == (504, "fwd=miss; detail=only-if-cached")
+    assert len(origin.asked(path)) == 1
+
+
 def test_a_body_lost_when_it_was_validated_is_asked_for_once(shared_cache, client, origin):
     cache = shared_cache(CACHE_MEMORY_BYTES="0")
     path = fresh_path()
