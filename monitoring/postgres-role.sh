@@ -2,7 +2,8 @@
 # Makes, or brings up to date, what postgres_exporter logs in as: the role `monitoring`, which sees statistics and
 # settings of the server, and no row of any table. Safe to run again; a changed password takes effect.
 #
-# Takes POSTGRES_MONITORING_PASSWORD, and libpq's variables (PGHOST, PGUSER, ...) for a connection of the superuser.
+# Takes POSTGRES_MONITORING_PASSWORD, and libpq's variables (PGHOST, PGUSER, ...) for a connection of the superuser. It
+# is the first of the monitoring to run, so it asks for REDIS_MONITORING_PASSWORD, too, and names both at once.
 set -euo pipefail
 
 if [[ -z ${POSTGRES_MONITORING_PASSWORD:-} || -z ${REDIS_MONITORING_PASSWORD:-} ]]; then
