@@ -147,11 +147,27 @@ test-prometheus: $(VENV)/dev.stamp ## the rules and the dashboard against a real
 test-faults: $(VENV)/dev.stamp ## break Redis, the origin and workers under load, and try to mislead api-cache; 5 minutes
 	cd api-cache && $(BIN)/python -m pytest tests/faults $(call report,faults)
 
+.PHONY: test-schemathesis
+# By itself, in an environment of its own: it brings thirty packages, and takes minutes.
+SCHEMATHESIS := $(VENV)/schemathesis/bin
+$(VENV)/schemathesis.stamp: requirements-schemathesis.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/schemathesis
+	$(SCHEMATHESIS)/python $(PIP_INSTALL) -r $<
+	@touch $@
+
+URL ?= http://localhost:8080
+EXAMPLES ?= 300
+test-schemathesis: $(VENV)/schemathesis.stamp ## try a running API (URL=...) against its own OpenAPI document
+	$(SCHEMATHESIS)/schemathesis run $(URL)/openapi.json --checks all --max-examples $(EXAMPLES)
+
 # ---- measuring -------------------------------------------------------------------------------------------------
 
-.PHONY: bench-api-cache
+.PHONY: bench-api-cache bench-api-rest
 bench-api-cache: $(VENV)/dev.stamp ## api-cache beside nginx and Varnish, 5 minutes; `OPTIONS=--write` keeps the tables
 	$(BIN)/python -m benchmarks.api_cache $(OPTIONS)
+
+bench-api-rest: $(VENV)/dev.stamp ## api-rest beside psql; ROWS=10000000 for another size
+	$(BIN)/python -m benchmarks.api_rest --rows $(or $(ROWS),1000000)
 
 # ---- delivery --------------------------------------------------------------------------------------------------
 
@@ -180,20 +196,3 @@ merge: ## merge the current commit into the branch INTO and push that
 
 kubernetes: $(VENV)/dev.stamp ## write the ConfigMaps that repeat files of the repository
 	$(BIN)/python kubernetes/configmaps.py
-
-.PHONY: bench-api-rest
-bench-api-rest: $(VENV)/dev.stamp ## api-rest beside psql; ROWS=10000000 for another size
-	$(BIN)/python -m benchmarks.api_rest --rows $(or $(ROWS),1000000)
-
-.PHONY: test-schemathesis
-# By itself, in an environment of its own: it brings thirty packages, and takes minutes.
-SCHEMATHESIS := $(VENV)/schemathesis/bin
-$(VENV)/schemathesis.stamp: requirements-schemathesis.txt | $(VENV)/bin/python
-	$(BIN)/python -m venv $(VENV)/schemathesis
-	$(SCHEMATHESIS)/python $(PIP_INSTALL) -r $<
-	@touch $@
-
-URL ?= http://localhost:8080
-EXAMPLES ?= 300
-test-schemathesis: $(VENV)/schemathesis.stamp ## try a running API (URL=...) against its own OpenAPI document
-	$(SCHEMATHESIS)/schemathesis run $(URL)/openapi.json --checks all --max-examples $(EXAMPLES)
