@@ -1,7 +1,8 @@
-"""environment.env means the same to each of its readers: the shell, kubectl, and what we make of it."""
+"""environment.env means the same to each of its readers: the shell, kubectl, people and our own code."""
 
 import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,9 @@ def test_kubectl_makes_the_secret_of_what_the_shell_exports(filled: Path) -> Non
     assert made.keys() == environment().keys()
     assert made == {name: shells[name] for name in made}
     assert all(made[name] for name in ("POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "REDIS_PASSWORD"))
+
+
+def test_the_readme_tells_of_each_setting_and_its_default() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Configuration\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*)` )?\| .+ \|$", section, re.MULTILINE)
+    assert sorted(rows) == sorted(environment().items())
