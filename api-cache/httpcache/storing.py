@@ -45,11 +45,15 @@ class _Candidate(NamedTuple):
 
 
 def _is_method_refused(candidate: _Candidate) -> bool:
-    """GET is stored; so is an answer to POST that says it is what a GET would get (RFC 9110 §9.3.3)."""
+    """GET is stored; so is an answer to POST that says it is what a GET would get (RFC 9110 §9.3.3).
+
+    Only a 200: what else became of a POST, such as 201, is no answer to a GET, even with the content of one.
+    """
     request, response = candidate.request, candidate.response
     if request.method == "POST":
         own = invalidation.local_target(request, response.headers.get("content-location"))
-        return not (candidate.lifetime.is_explicit and own == request.target)
+        is_such = response.status == 200 and own == request.target
+        return not (is_such and candidate.lifetime.is_explicit)
     return request.method != "GET"
 
 

@@ -18,7 +18,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_TARGET_BYTES = 16 * 1024
 MAX_FIELDS = 200
 _KNOWN = (
-    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"TRACE ", b"CONNECT ", b"\r\n",
+    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"TRACE ", b"CONNECT ",
 )  # fmt: skip
 _MAX_METHOD_BYTES = 32
 _METHOD = re.compile(rb"([!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}) " % _MAX_METHOD_BYTES)
@@ -120,6 +120,7 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
     def _show_known_method(self, data: bytes) -> bytes:
         """Llhttp's view of a request whose method it may not know; empty while the method is incomplete."""
         self._partial = b""
+        data = data.lstrip(b"\r\n")  # which some clients send after content (RFC 9112 §2.2)
         if data.startswith(_KNOWN):
             return data
         match = _METHOD.match(data)

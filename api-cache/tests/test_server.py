@@ -216,11 +216,12 @@ def test_a_client_that_leaves_before_its_answer_is_noted(cache, origin, log):
     released.set()
 
 
-@pytest.mark.parametrize("size", [1, 2, 7])
-def test_a_request_may_come_in_any_pieces(cache, origin, size):
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+def test_rfc9112_2_2_a_request_may_come_in_any_pieces_and_after_an_empty_line(cache, origin, size, before):
     path = fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.method.encode() + got.body)))
-    request = (
+    request = before + (
         b"BREW %b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody" % path.encode()
     )
     with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:

@@ -190,6 +190,12 @@ def test_rfc9110_9_3_3_post(lines: list[str], expected: Refusal | None) -> None:
     assert storing.refusal(request(method="POST"), response(*lines), Policy(), NOW) == expected
 
 
+@pytest.mark.parametrize("status", [201, 202, 303, 404])
+def test_rfc9110_9_3_3_what_else_became_of_a_post_answers_no_get(status: int) -> None:
+    answer = response(FRESH, "Content-Location: /x?y", status=status)
+    assert storing.refusal(request(method="POST"), answer, RFC_ONLY, NOW) is Refusal.METHOD
+
+
 def test_rfc9111_5_2_1_5_a_request_with_no_store_leaves_nothing() -> None:
     asked = request("Cache-Control: no-store")
     assert storing.refusal(asked, response(FRESH), RFC_ONLY, NOW) is Refusal.REQUEST_NO_STORE
