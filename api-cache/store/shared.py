@@ -75,6 +75,8 @@ class Store:
         self._log = log
         self._pending: dict[str, int] = {}
         """Targets of whose invalidation Redis has not heard yet, each with the number that is its own."""
+        self._dropped = asyncio.Event()
+        """Set when there is such a target."""
         self.breaker = Breaker(time.monotonic)
 
     # ---- reading
@@ -152,6 +154,9 @@ class Store:
     async def settle(self) -> None:
         """Tell Redis of what it missed as soon as it is back, for other replicas read it; until cancelled."""
         while True:
+            if not self._pending:
+                self._dropped.clear()
+                await self._dropped.wait()
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             with contextlib.suppress(StoreUnavailable):
                 while self._pending:
@@ -209,6 +214,7 @@ class Store:
         """
         dropped = tuple(keys)
         self._pending.update((key, secrets.randbits(62)) for key in dropped)
+        self._dropped.set()
         if len(self._pending) > MAX_PENDING:
             self._log("Too many invalidations wait for Redis; the oldest are forgotten.")
             while len(self._pending) > MAX_PENDING:

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import hiredis
 from redis import RedisError
 
 from . import layout
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 0.09
 """For how long a PING's answer vouches."""
+_PING = hiredis.pack_command(("PING",))
 _PING_SECONDS = 0.04
 _SILENCE_SECONDS = 1.0
 
@@ -80,7 +82,7 @@ class Watch:
         with contextlib.suppress(RedisError, OSError):
             while True:
                 self._pinged.append(time.monotonic())
-                await connection.send_command("PING")
+                await connection.send_packed_command(_PING, check_health=False)
                 await asyncio.sleep(_PING_SECONDS)
 
     def _take(self, message: object) -> None:
