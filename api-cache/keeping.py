@@ -61,6 +61,12 @@ class Keeper:
         self.counters.add(f"not_stored {TOO_LARGE}")
         await self.levels.mark_uncacheable(view, request)
 
+    async def supersede(self, view: View, exchange: Exchange) -> None:
+        """What an answer that is not stored makes of what is stored in its place."""
+        entry = variants.select(view.entries, exchange.request.headers)
+        if entry is not None and validation.supersedes(exchange):
+            await self.levels.lost(view, select(view.page.stored, entry))
+
     async def freshen(self, view: View, entry: Entry, exchange: Exchange) -> Validated:
         """A 304 updates all that it is about; other processes see it as soon as Redis does."""
         pairs = [(each, self._freshened(each, entry, exchange)) for each in view.page.stored]

@@ -325,8 +325,11 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         with answer.closed_on_failure():
             if request.method == "HEAD" and not await self.keeper.freshen_by_head(view, exchange):
                 await self._invalidate((request.target,))
+            to_store = self.keeper.storing(view, exchange)
+            if not isinstance(to_store, Storing):
+                await self.keeper.supersede(view, exchange)
         done = (lambda: self.flights.end(flight)) if flight is not None else _nothing
-        fetch = Fetch(answer, exchange, self.keeper.storing(view, exchange), self.budget, done)
+        fetch = Fetch(answer, exchange, to_store, self.budget, done)
         if fetch.refusal is not None and flight is not None:
             await self.levels.mark_uncacheable(view, request)
         return fetch

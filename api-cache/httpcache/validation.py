@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import fields, freshness, storing, variants
 from .messages import Response
+from .reuse import request_directives
 
 if TYPE_CHECKING:
     from .messages import Entry, Exchange, Headers, Policy, Request
@@ -50,6 +51,21 @@ def confirms(response: Response, entry: Entry) -> bool:
         return fields.weak_match(tag, entry.etag)
     modified = fields.http_date(response.headers.get("last-modified"), entry.response_time)
     return modified is None or entry.last_modified is None or modified == entry.last_modified
+
+
+_WITHDRAWN = frozenset((401, 403, 404, 410, 451))
+
+
+def supersedes(exchange: Exchange) -> bool:
+    """Whether this answer, though it is not stored, shows that what is stored in its place must go (§4.3.3).
+
+    It is a full one to a GET that is like everybody's, and says of the resource that it is another now, or is
+    no more. Failures do not (RFC 5861 §4), nor what may be the fault of one request.
+    """
+    request, status = exchange.request, exchange.response.status
+    is_like_others = not request.has_credentials and "no-store" not in request_directives(request)
+    is_full = 200 <= status < 400 and status not in storing.UNSTORED_STATUSES
+    return request.method == "GET" and is_like_others and (is_full or status in _WITHDRAWN)
 
 
 _DIGESTS = frozenset(("content-digest", "content-md5", "digest", "repr-digest"))

@@ -736,6 +736,66 @@ def test_rfc9111_4_3_5_a_head_answer_freshens_or_invalidates(rfc, origin, lines,
     tell(rfc, origin, [Step(outcome, FRESH, has=("A: 2",) if outcome == HIT else ())], path)
 
 
+WINDOWS = "Cache-Control: max-age=60, stale-while-revalidate=60, stale-if-error=60"
+
+
+@pytest.mark.parametrize(
+    ("says", "lines", "goes"),
+    [
+        pytest.param(404, (), True, id="404"),
+        pytest.param(410, (), True, id="410"),
+        pytest.param(403, (), True, id="403"),
+        pytest.param(200, ("Cache-Control: no-store",), True, id="no-store"),
+        pytest.param(200, ("Cache-Control: private",), True, id="private"),
+        pytest.param(302, (), True, id="302"),
+        pytest.param(503, (), False, id="503"),
+        pytest.param(501, ("Cache-Control: no-store",), False, id="501"),
+        pytest.param(429, (), False, id="429"),
+    ],
+)
+def test_rfc9111_4_3_3_what_the_origin_says_in_the_background_ends_what_is_stale(
+    rfc, origin, says, lines, goes
+) -> None:
+    path = fresh_path()
+    origin.on(path, answer(b"old", WINDOWS, "Age: 60", 'ETag: "a"'))
+    assert ask(rfc.port, path).cache == STORED
+    origin.on(path, answer(b"new", *lines, status=says))
+    assert ask(rfc.port, path).body == b"old"
+    assert wait_until(lambda: len(origin.asked(path)) == 2, timeout=5)
+    if goes:
+        assert wait_until(lambda: ask(rfc.port, path).body == b"new", timeout=5)
+    else:
+        assert [ask(rfc.port, path).body for _ in range(8)] == [b"old"] * 8
+
+
+def test_rfc9111_4_3_3_what_another_validation_says_ends_what_is_stale(rfc, origin) -> None:
+    tell(
+        rfc,
+        origin,
+        [
+            Step(STORED, (*AGED, 'ETag: "a"')),
+            Step("fwd=stale; detail=no-lifetime", says=404, status=404),
+            Step("fwd=miss; detail=no-lifetime", says=503, status=503),
+        ],
+    )
+
+
+def test_what_one_user_is_told_ends_nothing_of_the_others(rfc, origin) -> None:
+    said = ("Cache-Control: no-store",)
+    tell(
+        rfc,
+        origin,
+        [
+            Step(STORED, FRESH),
+            Step("fwd=request; detail=no-store", said, ("Cache-Control: no-cache", "Authorization: x")),
+            Step("fwd=request; detail=request-no-store", said, ("Cache-Control: no-cache, no-store",)),
+            Step(HIT),
+            Step("fwd=request; detail=no-store", said, ("Cache-Control: no-cache",)),
+            Step("fwd=miss; detail=no-store", said),
+        ],
+    )
+
+
 def test_a_head_answer_without_validators_makes_nothing_old_fresh_anew(rfc, origin):
     """Not even of the same length: so is many another content."""
     tell(

@@ -2,7 +2,7 @@ import pytest
 from builders import NOW, RFC_ONLY, date, entry, exchange, headers, request, response
 
 from httpcache import freshness, reuse, storing, validation
-from httpcache.messages import Exchange, Policy
+from httpcache.messages import Exchange, Policy, Request
 
 MAX_AGE = "Cache-Control: max-age=60"
 MODIFIED = f"Last-Modified: {date(-3600)}"
@@ -310,3 +310,24 @@ def test_freshening_changes_no_value_in_place() -> None:
     copy = before._replace()
     validation.freshen(before, exchange("A: 1", status=304), RFC_ONLY)
     assert before == copy
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "expected"),
+    [
+        pytest.param(200, request(), True, id="rfc9111-4.3.3 another content"),
+        pytest.param(302, request(), True, id="rfc9111-4.3.3 moved"),
+        pytest.param(404, request(), True, id="rfc9111-4.3.3 not found"),
+        pytest.param(410, request(), True, id="rfc9111-4.3.3 gone"),
+        pytest.param(304, request(), False, id="rfc9111-4.3.3 not modified"),
+        pytest.param(206, request(), False, id="rfc9111-3.3 a part"),
+        pytest.param(400, request(), False, id="the fault of one request"),
+        pytest.param(429, request(), False, id="rfc6585-4 too many of them"),
+        pytest.param(503, request(), False, id="rfc5861-4 a failure"),
+        pytest.param(200, request(method="HEAD"), False, id="rfc9111-4.3.5 HEAD has a rule of its own"),
+        pytest.param(200, request("Authorization: x"), False, id="rfc9111-3.5 for one user"),
+        pytest.param(200, request("Cache-Control: no-store"), False, id="rfc9111-5.2.1.5 not to be stored"),
+    ],
+)
+def test_what_supersedes_the_stored(status: int, asked: Request, expected: bool) -> None:
+    assert validation.supersedes(exchange(status=status, asked=asked)) is expected
