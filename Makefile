@@ -12,10 +12,13 @@ help: ## list the targets
 
 # ---- environments ----------------------------------------------------------------------------------------------
 
+# Whose pip installs the pinned one: that of PYTHON, if it has one, since to unpack another takes five seconds.
+WITH_PIP = $(shell $(PYTHON) -c 'import pip' 2>/dev/null && echo $(PYTHON))
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; $(PYTHON) is " + sys.version.split()[0] \
 	  + ". Name another one: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(if $(WITH_PIP),--without-pip) $(VENV)
 
 # Every dependency is pinned, so pip need not look for those of the others. Python compiles what it imports, once, if it
 # may keep what it compiled.
@@ -24,7 +27,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashe
 INSTALL = $(BIN)/python $(PIP_INSTALL)
 
 $(VENV)/pip.stamp: requirements-pip.txt | $(VENV)/bin/python
-	$(INSTALL) -r $<
+	PIP_PYTHON=$(BIN)/python $(or $(WITH_PIP),$(BIN)/python) $(PIP_INSTALL) -r $<
 	@touch $@
 
 $(VENV)/run.stamp: local/requirements.txt $(VENV)/pip.stamp
