@@ -5,8 +5,9 @@ One event loop runs all of a worker's requests, so nothing here needs a lock; wh
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
 import coding
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sharing.flights import Flight, Flights, Outcome
     from store.levels import Levels, View
 
+    Changing = asyncio.Task[tuple[Exchange, Answer]]
+
 _DEMANDS = ("cache-control", "pragma")
 
 
@@ -51,6 +54,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     policy: Policy
     counters: Counters
     clock: Callable[[], float]
+    deserted: set[Changing] = field(default_factory=set)
+    """What goes on though its client has left."""
 
     async def respond(self, request: Request, content: Content | None = None) -> Reply:
         """The answer to a request, whatever happens; only its content may still fail, with OriginError."""
@@ -350,16 +355,42 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         if headers is None:
             return replies.last_hop(request)
         request = request._replace(headers=headers)
-        exchange, answer = await self.exchanges.send(outgoing(request), content)
-        exchange = replace(exchange, request=request)
+        exchange, answer = await self._change(request, content)
         with answer.closed_on_failure():
-            authority = self.exchanges.origin.authority
-            await self._invalidate(invalidation.targets(request, exchange.response, authority))
             to_store = await self._storing_for_get(exchange)
         fetch = Fetch(answer, exchange, to_store, self.budget, _nothing)
         place = fetch.reader()
         assert place is not None  # noqa: S101  # nobody else knows of it
         return self._passing(request, fwd, fetch, place, own=True)
+
+    async def _change(self, request: Request, content: Content | None) -> tuple[Exchange, Answer]:
+        """Ask, and forget what that changes, though the client leave meanwhile."""
+        changing = asyncio.create_task(self._change_whoever_waits(request, content))
+        try:
+            await asyncio.wait((changing,))
+        except asyncio.CancelledError:
+            if request.method in invalidation.SAFE_METHODS:
+                changing.cancel()
+            self.deserted.add(changing)
+            changing.add_done_callback(self._close_deserted)
+            raise
+        return changing.result()
+
+    async def _change_whoever_waits(
+        self, request: Request, content: Content | None
+    ) -> tuple[Exchange, Answer]:
+        exchange, answer = await self.exchanges.send(outgoing(request), content)
+        exchange = replace(exchange, request=request)
+        with answer.closed_on_failure():
+            authority = self.exchanges.origin.authority
+            await self._invalidate(invalidation.targets(request, exchange.response, authority))
+        return exchange, answer
+
+    def _close_deserted(self, changing: Changing) -> None:
+        self.deserted.discard(changing)
+        if not changing.cancelled() and changing.exception() is None:
+            _, answer = changing.result()
+            answer.close()
 
     async def _storing_for_get(self, exchange: Exchange) -> Storing | None:
         """An answer to POST may say that it is what a GET would get, whose unkeyed fields had stayed here."""

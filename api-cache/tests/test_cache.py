@@ -182,6 +182,31 @@ def test_unsafe_and_unknown_methods_pass_with_their_content_and_invalidate(cache
     assert wait_until(lambda: get(cache, path).cache == "fwd=miss; stored", timeout=1)
 
 
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_what_a_client_changed_that_left_before_its_answer_is_forgotten(cache, origin, log, content):
+    path = fresh_path()
+    released, versions = threading.Event(), itertools.count(1)
+
+    def script(wire, received):
+        assert received.method == "GET" or released.wait(10)
+        wire.send(answer(b"%d" % next(versions), "Cache-Control: max-age=60"))
+
+    origin.on(path, script)
+    assert get(cache, path).body == b"1"
+    with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
+        lines = (b"DELETE %b HTTP/1.1" % path.encode(), b"Host: h", b"Content-Length: %d" % len(content))
+        sock.sendall(b"\r\n".join((*lines, b"", content)))
+        assert wait_until(lambda: len(origin.asked(path)) == 2, timeout=5)
+
+    def is_noted():
+        lines = log.read_text().splitlines()
+        return any(f'"{path}"' in line and '"detail=client-left"' in line for line in lines)
+
+    assert wait_until(is_noted, timeout=5)
+    released.set()
+    assert wait_until(lambda: get(cache, path).body == b"3", timeout=5)
+
+
 def test_chunked_content_is_passed_on(cache, origin):
     path = fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.body)))
