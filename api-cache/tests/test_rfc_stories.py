@@ -485,6 +485,11 @@ CONDITIONS = [
         Step(HIT, body=b"12345", has=("Test-Header: 2", "Kept: 1", "Set-Cookie: a=c", "Content-Length: 5")),
     ),
     case(
+        "a-date-is-no-modification-date-of-what-is-not-stored",
+        *[Step("fwd=miss; detail=private", ("Cache-Control: private",), (f"If-Modified-Since: {FUTURE}",))]
+        * 2,
+    ),
+    case(
         "if-match-is-the-origins",
         Step(STORED, TAGGED),
         Step(
