@@ -20,6 +20,7 @@ from sharing.fetch import Fetch, Storing
 from sharing.flights import LookAgain, Validated
 from sharing.pursuit import Pursuit
 from sharing.question import MAX_LOOKS, Question
+from store.layout import is_next
 from store.levels import cut
 from store.stored import select, target_hash
 
@@ -355,9 +356,12 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         if headers is None:
             return replies.last_hop(request)
         request = request._replace(headers=headers)
+        # An answer to POST may say that it is what a GET would get, whose unkeyed fields had stayed here.
+        is_such = request.method == "POST" and not has_unkeyed(request)
+        before = await self.levels.latest(request.target) if is_such else None
         exchange, answer = await self._change(request, content)
         with answer.closed_on_failure():
-            to_store = await self._storing_for_get(exchange)
+            to_store = await self._storing_for_get(before, exchange) if before is not None else None
         fetch = Fetch(answer, exchange, to_store, self.budget, _nothing)
         place = fetch.reader()
         assert place is not None  # noqa: S101  # nobody else knows of it
@@ -392,12 +396,14 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             _, answer = changing.result()
             answer.close()
 
-    async def _storing_for_get(self, exchange: Exchange) -> Storing | None:
-        """An answer to POST may say that it is what a GET would get, whose unkeyed fields had stayed here."""
-        is_such = exchange.request.method == "POST" and not has_unkeyed(exchange.request)
-        if not is_such or not self.keeper.may_store(exchange):
+    async def _storing_for_get(self, before: View, exchange: Exchange) -> Storing | None:
+        """How an answer to POST is stored, unless another request has changed the target since `before`."""
+        if not self.keeper.may_store(exchange):
             return None
-        found = self.keeper.storing(await self.levels.latest(exchange.request.target), exchange)
+        view = await self.levels.latest(exchange.request.target)
+        if not is_next(view.generation, before.generation):
+            return None
+        found = self.keeper.storing(view, exchange)
         return found if isinstance(found, Storing) else None
 
     async def _invalidate(self, targets: tuple[str, ...]) -> None:

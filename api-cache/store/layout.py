@@ -3,7 +3,8 @@
 All keys begin with `api-cache:1:` (the number is that of the layout). With <t> for the SHA-256 of the target:
 
     i:<t>            hash: an encoded entry per variant
-    i:<t>:g          the number of a late invalidation of the target; what was asked for before is not stored
+    i:<t>:g          the number of a late invalidation of the target, and that of the one before: with a colon
+                     between them; what was asked for before is not stored
     e                what stands for that number where there is none; another one each time that all is lost
     p:<t>            exists while answers are known to be uncacheable: nobody waits for another one's answer
     p:<t>:a          the same, of requests with Authorization
@@ -31,6 +32,13 @@ def generation(key: str) -> str:
 ERA = _LAYOUT + "e"
 """Without it, what was asked for before an invalidation would be stored if Redis lost that one's number, as
 it does when it is restarted or emptied."""
+
+
+def is_next(generation: bytes | None, former: bytes | None) -> bool:
+    """Whether one invalidation, and no other, lies between two generations of a target."""
+    if generation is None or former is None:
+        return False
+    return generation.partition(b":")[2] == former.partition(b":")[0]
 
 
 def is_generation(name: str) -> bool:
@@ -146,17 +154,19 @@ may be missing.
 # And it must work whatever somebody else wrote there: while one waits, nothing is read (see shared.py).
 DROP = f"""#!lua flags=allow-oom
 {_LET_GO}
-for i = 1, #KEYS, 2 do
+for i = 2, #KEYS, 2 do
   if redis.call('TYPE', KEYS[i]).ok == 'hash' then
-    for _, field in ipairs(redis.call('HKEYS', KEYS[i])) do let_go(ARGV[i + 2], field) end
+    for _, field in ipairs(redis.call('HKEYS', KEYS[i])) do let_go(ARGV[i + 1], field) end
   end
   redis.call('DEL', KEYS[i])
-  redis.call('SET', KEYS[i + 1], ARGV[i + 3], 'PX', ARGV[2])
+  local former = redis.pcall('GET', KEYS[i + 1]) or redis.pcall('GET', KEYS[1])
+  former = type(former) == 'string' and string.match(former, '^[^:]*') or ''
+  redis.call('SET', KEYS[i + 1], ARGV[i + 2] .. ':' .. former, 'PX', ARGV[2])
 end
 return 1
 """
-"""Forgets targets. KEYS: of each its index and generation. ARGV: see _LET_GO; for how many ms that is
-remembered; then of each target what the names of its bodies begin with, and a number that no other
+"""Forgets targets. KEYS: the era; of each target its index and generation. ARGV: see _LET_GO; for how many ms
+that is remembered; then of each target what the names of its bodies begin with, and a number that no other
 invalidation has."""
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"

@@ -290,9 +290,9 @@ class Store:
 
 def _forgetting(targets: Iterable[tuple[str, int]]) -> tuple[Argument, ...]:
     """The command that invalidates targets, each with its number."""
-    keys = [name for key, _ in targets for name in (layout.index(key), layout.generation(key))]
+    names = [name for key, _ in targets for name in (layout.index(key), layout.generation(key))]
     each = [argument for key, number in targets for argument in (layout.bodies(key), number)]
-    return ("EVAL", layout.DROP, len(keys), *keys, _GRACE, _milliseconds(GENERATION_SECONDS), *each)
+    return _script(layout.DROP, (layout.ERA, *names), _GRACE, _milliseconds(GENERATION_SECONDS), *each)
 
 
 def _script(script: str, keys: tuple[str, ...], *arguments: Argument) -> tuple[Argument, ...]:

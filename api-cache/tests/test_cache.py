@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from backports import zstd
@@ -205,6 +206,27 @@ def test_what_a_client_changed_that_left_before_its_answer_is_forgotten(cache, o
     assert wait_until(is_noted, timeout=5)
     released.set()
     assert wait_until(lambda: get(cache, path).body == b"3", timeout=5)
+
+
+def test_an_answer_to_post_is_not_stored_when_another_one_has_changed_the_target_meanwhile(cache, origin):
+    path = fresh_path()
+    released = threading.Event()
+
+    def script(wire, received):
+        if received.body == b"slow":
+            assert released.wait(10)
+        lines = (f"Content-Location: {path}", "Cache-Control: max-age=60")
+        wire.send(answer(received.body or b"fast", *lines))
+
+    origin.on(path, script)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(get, cache, path, method="POST", body=b"slow")
+        assert wait_until(lambda: origin.asked(path), timeout=5)
+        assert get(cache, path, method="POST", body=b"fast").cache == "fwd=method; stored"
+        released.set()
+        assert slow.result().cache == "fwd=method"
+    assert wait_until(lambda: get(cache, path).cache == "hit", timeout=5)
+    assert get(cache, path).body == b"fast"
 
 
 def test_chunked_content_is_passed_on(cache, origin):
