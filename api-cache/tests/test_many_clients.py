@@ -97,6 +97,6 @@ def test_metrics_count_redis_once_and_those_who_shared(make_cache, own_valkey, o
         def counts_it_once():
             return metrics(cache)['api_cache_level_entries{level="redis"}'] == connection.dbsize()
 
-        assert wait_until(counts_it_once, timeout=8)
+        assert wait_until(counts_it_once, timeout=8, interval=0.2)  # it asks Redis each 5 seconds
         used = connection.info("memory")["used_memory"]
     assert 0.5 * used < metrics(cache)['api_cache_level_bytes{level="redis"}'] < 1.5 * used

@@ -224,7 +224,8 @@ def test_those_who_wait_get_the_answer_of_whoever_succeeds(make_cache, origin):
     def script(wire, _):
         if len(origin.asked(path)) == 1:
             released.wait(20)
-        wait_until(lambda: 'api_cache_origin_errors_total{error="timeout"}' in metrics(cache), timeout=10)
+        timed_out = lambda: 'api_cache_origin_errors_total{error="timeout"}' in metrics(cache)  # noqa: E731
+        wait_until(timed_out, timeout=10, interval=0.1)
         wire.send(answer(BODY, *TAGGED))
 
     origin.on(path, script)

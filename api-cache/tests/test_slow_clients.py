@@ -98,7 +98,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(cache, origin, out
         sock.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() * number)
         # It takes nothing until it is cut off. Who asks for the metrics is a client, too.
         is_alone = lambda: metrics(cache)["api_cache_client_connections"] == 1  # noqa: E731
-        assert wait_until(is_alone, timeout=LONGEST)
+        assert wait_until(is_alone, timeout=LONGEST, interval=0.1)
         got = 0
         with contextlib.suppress(ConnectionError):
             while data := sock.recv(1_000_000):
