@@ -308,9 +308,12 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         self, request: Request, view: View, entry: Entry | None, flight: Flight | None = None
     ) -> Outcome:
         """Ask the origin: for an answer that all may share, for a validation, or just for this client."""
+        if not view.exact:
+            # Memory may lag behind an invalidation, of which no validator need tell within the same second.
+            view = await self.levels.latest(request.target)
+            entry = variants.select(view.entries, request.headers)
         if entry is None or not reuse.may_validate(request, entry):
             return await self._fetch_whole(request, view, flight)
-        view = await self.levels.exact(view)
         exchange, answer = await self.exchanges.send(outgoing(request, entry, shared=flight is not None))
         if exchange.response.status == 304:
             answer.close()

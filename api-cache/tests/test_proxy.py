@@ -11,9 +11,11 @@ from config import Config
 from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
 from observability.counters import Counters
+from sharing.fetch import Unstored
 from sharing.flights import Flight, Flights
 from store.breaker import StoreUnavailable
 from store.memory import Memory, Page
+from store.shared import Found
 from store.stored import Body, Stored, target_hash
 
 NOW = 1000.0
@@ -65,6 +67,35 @@ def stale_entry() -> Stored:
     headers = Headers((("ETag", '"v"'), ("Cache-Control", "max-age=1, must-revalidate")))
     exchange = Exchange(Request("GET", "/x", Headers()), Response(200, headers), NOW - 10, NOW - 10)
     return Stored("id", storing.entry(exchange, Policy()), len(OLD), {"identity": Body(len(OLD), (0,))})
+
+
+class EmptyStore:
+    """A Redis that keeps nothing, and holds nothing of what memory has: that was invalidated just now."""
+
+    async def find(self, _key, _codings=()):
+        return Found((), b"1", uncacheable=(False, False))
+
+    def writer(self, *_):
+        return Unstored()
+
+    async def put(self, *_):
+        raise StoreUnavailable
+
+
+def test_what_memory_alone_holds_is_not_validated():
+    """Its validator may still match: Last-Modified tells of no two changes within one second."""
+
+    async def story():
+        memory, origin = Memory(2**20), TaggedOrigin()
+        memory.vouch(float("inf"))
+        memory.put(target_hash("/x"), Page("/x", (stale_entry(),)), memory.begin())
+        counters = Counters(Counters.allocate(1), 0)
+        proxy = create_proxy(Config(redis_password="-"), EmptyStore(), memory, origin, counters, lambda: NOW)
+        reply = await proxy.respond(Request("GET", "/x", Headers((("Cache-Control", "no-cache"),))))
+        assert (reply.status, origin.asked) == (200, [None])
+        assert b"".join([part async for part in reply.content]) == NEW
+
+    asyncio.run(story())
 
 
 def test_what_only_memory_holds_any_more_is_fetched_anew():
