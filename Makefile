@@ -12,8 +12,10 @@ help: ## list the targets
 
 # ---- environments ----------------------------------------------------------------------------------------------
 
-# Whose pip installs the pinned one: that of PYTHON, if it has one, since to unpack another takes five seconds.
-WITH_PIP = $(shell $(PYTHON) -c 'import pip' 2>/dev/null && echo $(PYTHON))
+# Whose pip installs the pinned one: that of PYTHON, if it has one, since to unpack another takes five seconds. One older
+# than 22.3 knows no PIP_PYTHON, and would install it elsewhere.
+WITH_PIP = $(shell $(PYTHON) -c 'import pip, sys; sys.exit([*map(int, pip.__version__.split(".")[:2])] < [22, 3])' \
+  2>/dev/null && echo $(PYTHON))
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; $(PYTHON) is " + sys.version.split()[0] \
