@@ -200,8 +200,13 @@ class Store:
         return bool(kept)
 
     async def forget(self, key: str, stored: Stored) -> None:
-        """Take this very entry out, whose body is gone; what was stored since in its place stays."""
-        await self._try(("HDEL", layout.index(key), stored.field))
+        """Take this very entry out; what was stored since in its place stays.
+
+        What is left of its body is left to those who are reading it.
+        """
+        names = (layout.body(key, stored.body_id, coding) for coding in stored.bodies)
+        leaving = (("PEXPIRE", name, _GRACE) for name in names)
+        await self._try(("HDEL", layout.index(key), stored.field), *leaving)
 
     async def mark_uncacheable(self, key: str, *, credentials: bool) -> None:
         """Of answers to requests with credentials, or to those without."""

@@ -250,6 +250,16 @@ def test_what_was_asked_for_before_an_invalidation_is_not_stored_by_a_redis_that
     assert get(fragile, path).body != b"1"
 
 
+def test_the_body_of_what_is_forgotten_does_not_stay(without_memory, client, origin, path):
+    assert wait_until(lambda: get(without_memory, path).cache == "hit", timeout=10)
+    (body,) = client.keys(f"api-cache:1:b:{target_hash(path)}:*")
+    assert client.ttl(body) > 60
+    origin.on(path, answer(b"gone", status=404))
+    assert get(without_memory, path, ("Cache-Control", "no-cache")).status == 404
+    assert not client.exists(index(path))
+    assert client.ttl(body) <= 60
+
+
 def test_an_era_of_another_type_is_made_anew(fragile, mended_valkey, origin):
     path = fresh_path()
     origin.on(path, answer(BODY))
