@@ -34,11 +34,11 @@ ERA = _LAYOUT + "e"
 it does when it is restarted or emptied."""
 
 
-def is_next(generation: bytes | None, former: bytes | None) -> bool:
+def is_next(later: bytes | None, earlier: bytes | None) -> bool:
     """Whether one invalidation, and no other, lies between two generations of a target."""
-    if generation is None or former is None:
+    if later is None or earlier is None:
         return False
-    return generation.partition(b":")[2] == former.partition(b":")[0]
+    return later.partition(b":")[2] == earlier.partition(b":")[0]
 
 
 def is_generation(name: str) -> bool:
