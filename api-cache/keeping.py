@@ -65,7 +65,7 @@ class Keeper:
         """What an answer that is not stored makes of what is stored in its place."""
         entry = variants.select(view.entries, exchange.request.headers)
         if entry is not None and validation.supersedes(exchange):
-            await self.levels.lost(view, select(view.page.stored, entry))
+            await self.levels.without(view, select(view.page.stored, entry))
 
     async def freshen(self, view: View, entry: Entry, exchange: Exchange) -> Validated:
         """A 304 updates all that it is about; other processes see it as soon as Redis does."""

@@ -86,7 +86,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     async def _hit(self, request: Request, view: View, decision: Serve, looks: int) -> Reply:
         reply = await self._serve(request, view, decision)
         if reply is None:
-            left = await self.levels.lost(view, select(view.page.stored, decision.entry))
+            left = await self.levels.without(view, select(view.page.stored, decision.entry))
             if "only-if-cached" in reuse.request_directives(request):
                 return replies.unsatisfiable(Fwd.MISS)
             return await self._ask(Question(request, left, Fwd.MISS, looks=looks))
@@ -219,7 +219,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             reply = await self._serve_validated(question, outcome, own=own)
             if reply is not None:
                 return reply
-            await self.levels.lost(outcome.view, outcome.stored)
+            await self.levels.without(outcome.view, outcome.stored)
             outcome = LookAgain()
         if isinstance(outcome, LookAgain) and question.looks > 1:
             return await self._look_up(request, looks=question.looks - 1)

@@ -194,8 +194,8 @@ class Levels:
         """To be called before Redis hears of a change: memory must not hold what it was."""
         self._memory.changed(view.key)
 
-    async def lost(self, view: View, stored: Stored) -> View:
-        """What is left of a target when the body of one of its entries is found to be gone."""
+    async def without(self, view: View, stored: Stored) -> View:
+        """What is left of a target when one of its entries goes: its body is lost, or it holds no more."""
         await self._forget(view.key, stored)
         left = tuple(each for each in view.page.stored if each is not stored)
         return view._replace(page=Page(view.page.target, left, view.page.bodies))
