@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
+import pytest
+
 from app import create_proxy
 from config import Config
 from httpcache import storing
@@ -82,32 +84,23 @@ class EmptyStore:
         raise StoreUnavailable
 
 
-def test_what_memory_alone_holds_is_not_validated():
-    """Its validator may still match: Last-Modified tells of no two changes within one second."""
-
+@pytest.mark.parametrize(
+    ("store", "lines"),
+    [
+        # Its validator may still match: Last-Modified tells of no two changes within one second.
+        pytest.param(EmptyStore(), (("Cache-Control", "no-cache"),), id="invalidated"),
+        # After the stale entry was seen in memory, and before the origin confirms it.
+        pytest.param(LostStore(), (), id="redis-goes-away"),
+    ],
+)
+def test_what_only_memory_holds_is_fetched_anew(store, lines):
     async def story():
         memory, origin = Memory(2**20), TaggedOrigin()
         memory.vouch(float("inf"))
         memory.put(target_hash("/x"), Page("/x", (stale_entry(),)), memory.begin())
         counters = Counters(Counters.allocate(1), 0)
-        proxy = create_proxy(Config(redis_password="-"), EmptyStore(), memory, origin, counters, lambda: NOW)
-        reply = await proxy.respond(Request("GET", "/x", Headers((("Cache-Control", "no-cache"),))))
-        assert (reply.status, origin.asked) == (200, [None])
-        assert b"".join([part async for part in reply.content]) == NEW
-
-    asyncio.run(story())
-
-
-def test_what_only_memory_holds_any_more_is_fetched_anew():
-    """Redis goes away after a stale entry was seen in memory, and before the origin confirms it."""
-
-    async def story():
-        memory, origin = Memory(2**20), TaggedOrigin()
-        memory.vouch(float("inf"))
-        memory.put(target_hash("/x"), Page("/x", (stale_entry(),)), memory.begin())
-        counters = Counters(Counters.allocate(1), 0)
-        proxy = create_proxy(Config(redis_password="-"), LostStore(), memory, origin, counters, lambda: NOW)
-        reply = await proxy.respond(Request("GET", "/x", Headers()))
+        proxy = create_proxy(Config(redis_password="-"), store, memory, origin, counters, lambda: NOW)
+        reply = await proxy.respond(Request("GET", "/x", Headers(lines)))
         assert (reply.status, origin.asked) == (200, [None])
         assert b"".join([part async for part in reply.content]) == NEW
 
