@@ -94,7 +94,10 @@ class Client:
         begun = time.perf_counter()
         self._socket.sendall(request)
         while not self._is_complete:
-            parser.feed_data(self._socket.recv(RECEIVED_BYTES))
+            data = self._socket.recv(RECEIVED_BYTES)
+            if not data:
+                raise SystemExit(f"The connection ended within the answer to {path}.")
+            parser.feed_data(data)
         seconds = time.perf_counter() - begun
         if parser.get_status_code() != HTTPStatus.OK:
             raise SystemExit(f"{path} was answered with {parser.get_status_code()}.")
