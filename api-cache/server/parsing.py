@@ -24,6 +24,11 @@ _MAX_METHOD_BYTES = 32
 _METHOD = re.compile(rb"([!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}) " % _MAX_METHOD_BYTES)
 _STAND_IN = b"POST "
 """llhttp knows only registered methods. For others it is shown this one, whose requests it frames alike."""
+_IN_A_LINE = re.compile(rb"[^\r\n]")
+"""What a request begins with. Some clients send an empty line after content (RFC 9112 §2.2)."""
+_BLANK_LINE = b"\r\n\r\n"
+_REST_OF_BLANK_LINE = re.compile(rb"\r?\n(?:\r\n)?")
+"""What a piece may begin with when the one before ended within a blank line."""
 
 
 class Hit(NamedTuple):
@@ -97,10 +102,18 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         else:
             self._bound_unfinished(len(data))
         self._messages, self._answered = 0, None
-        if is_new or self._partial:
-            data = self._show_known_method(self._partial + data)
-        if data:
-            self._parse(data)
+        if self._partial:
+            data, self._partial, self.is_begun = self._partial + data, b"", False
+        at = 0
+        while at < len(data):
+            if not self.is_begun:
+                first = _IN_A_LINE.search(data, at)
+                if first is None:
+                    break
+                at = self._begin(data, first.start())
+            end = self._possible_end(data, at)
+            self._parse(data[at:end])
+            at = end
         return self._answered if is_new and self._messages == 1 and not self.is_begun else None
 
     def _bound_unfinished(self, size: int) -> None:
@@ -117,20 +130,37 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         if self._unfinished_bytes > MAX_HEAD_BYTES:
             raise BadRequest(431, f"A field is longer than {MAX_HEAD_BYTES} bytes.")
 
-    def _show_known_method(self, data: bytes) -> bytes:
-        """Llhttp's view of a request whose method it may not know; empty while the method is incomplete."""
-        self._partial = b""
-        data = data.lstrip(b"\r\n")  # which some clients send after content (RFC 9112 §2.2)
-        if data.startswith(_KNOWN):
-            return data
-        match = _METHOD.match(data)
+    def _begin(self, data: bytes, at: int) -> int:
+        """Show llhttp a method that it knows, where a request may begin; where to read on.
+
+        Nothing of it is read as long as its method is incomplete.
+        """
+        if data.startswith(_KNOWN, at):
+            return at
+        match = _METHOD.match(data, at)
         if match is not None:
             self._method = match[1]
-            return _STAND_IN + data[match.end() :]
-        if len(data) <= _MAX_METHOD_BYTES and _METHOD.match(data + b" "):
-            self._partial, self.is_begun = data, True
-            return b""
-        return data  # llhttp will say no
+            self._parse(_STAND_IN)
+            return match.end()
+        rest = data[at:]
+        if len(rest) <= _MAX_METHOD_BYTES and _METHOD.match(rest + b" "):
+            self._partial, self.is_begun = rest, True
+            return len(data)
+        return at  # llhttp will say no
+
+    def _possible_end(self, data: bytes, at: int) -> int:
+        """The first place from `at` on where the request may end.
+
+        Llhttp gets no more at once, so that a method that follows there is seen before llhttp sees it.
+        """
+        reading = self.reading
+        if reading is not None and reading.length:
+            return at + reading.length - reading.received_bytes
+        rest = _REST_OF_BLANK_LINE.match(data, at)
+        if rest is not None:
+            return rest.end()
+        found = data.find(_BLANK_LINE, at)
+        return found + len(_BLANK_LINE) if found >= 0 else len(data)
 
     def _parse(self, data: bytes) -> None:
         try:

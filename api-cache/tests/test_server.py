@@ -216,20 +216,38 @@ def test_a_client_that_leaves_before_its_answer_is_noted(cache, origin, log):
     released.set()
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-@pytest.mark.parametrize("before", [b"", b"\r\n"])
-def test_rfc9112_2_2_a_request_may_come_in_any_pieces_and_after_an_empty_line(cache, origin, size, before):
+BEFORE = {
+    "nothing": b"",
+    "an-empty-line": b"\r\n",
+    "get": b"GET {} HTTP/1.1\r\nHost: h\r\n\r\n",
+    "unknown": b"STEEP {} HTTP/1.1\r\nHost: h\r\n\r\n",
+    "content": POST + b"Content-Length: 9\r\n\r\n\r\n\r\nBREW ",
+    "content-and-an-empty-line": POST + b"Content-Length: 3\r\n\r\nabc\r\n",
+    "chunks": POST + b"Transfer-Encoding: chunked\r\n\r\n9\r\n\r\n\r\nBREW \r\n0\r\n\r\n",
+    "chunks-and-a-trailer": POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
+    "chunks-of-an-unknown": (
+        b"STEEP {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_rfc9112_9_3_2_a_request_with_any_method_may_come_in_any_pieces_behind_another(
+    cache, origin, size, before
+):
+    """And after empty lines (RFC 9112 §2.2)."""
     path = fresh_path()
     origin.on(path, lambda wire, got: wire.send(answer(got.method.encode() + got.body)))
-    request = before + (
-        b"BREW %b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody" % path.encode()
-    )
+    last = b"BREW {} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
+    requests = (before + last).replace(b"{}", path.encode())
     with socket.create_connection(("127.0.0.1", cache.port), timeout=10) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for at in range(0, len(request), size):
-            sock.sendall(request[at : at + size])
+        for at in range(0, len(requests), size):
+            sock.sendall(requests[at : at + size])
         found = b"".join(iter(lambda: sock.recv(65536), b""))
-    assert found.endswith(b"BREWbody")
+    assert found.endswith(b"\r\n\r\nBREWbody")
+    assert found.count(b"HTTP/1.1 200 ") == 1 + bool(before.strip())
 
 
 def test_continue_is_said_when_content_is_wanted(cache, origin):
