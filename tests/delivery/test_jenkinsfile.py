@@ -23,6 +23,7 @@ STAGES = {
     "Test the monitoring": (None, "test-prometheus"),
     "Build": (None, "build"),
     "Merge into develop": (["feature/*"], "merge"),
+    "Conformance": (["develop", "main"], "test-conformance"),
     "Faults": (["develop", "main"], "test-faults"),
     "Integration": (["develop", "main"], "e2e"),
     "Push": (["develop", "main"], "push"),

@@ -1,5 +1,6 @@
 """What pip installs is what somebody has looked at: pinned, by hash, by one target."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -21,7 +22,9 @@ def recipe(*targets: str) -> list[str]:
     return done.stdout.replace("\\\n", " ").splitlines()
 
 
-@pytest.mark.parametrize("target", ["run", "lint", "test-delivery", "test-schemathesis", "bench-api-cache"])
+@pytest.mark.parametrize(
+    "target", ["run", "lint", "test-delivery", "test-schemathesis", "test-conformance", "bench-api-cache"]
+)
 def test_pip_takes_nothing_without_its_hash(target: str) -> None:
     installs = [line for line in recipe(target) if re.search(r"pip\b.* install\b", line)]
     assert installs
@@ -39,3 +42,12 @@ def test_every_list_is_locked_by_make_lock(file: str) -> None:
     assert names
     assert all("==" in name for name in names)
     assert len(re.findall(r"==.*\\\n +--hash=sha256:", pinned)) == len(names)
+
+
+def test_npm_takes_nothing_without_its_hash() -> None:
+    (install,) = (line for line in recipe("test-conformance") if "npm(" in line)
+    assert '"ci"' in install
+    lock = json.loads((ROOT / "api-cache/tests/conformance/package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages
+    assert all("integrity" in package for package in packages.values())
