@@ -30,7 +30,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
+import hiredis
 import httptools
+from backports import zstd
 from local.processes import ProcessError
 from local.services import ApiCache
 from local.valkey import Valkey
@@ -104,6 +106,35 @@ class Client:
         return seconds
 
 
+class RedisAlone:
+    """A GET from Redis of as many bytes as api-cache gets from there: no hit in it can take less."""
+
+    def __init__(self, valkey: Valkey, value: bytes) -> None:
+        self._socket = socket.create_connection((valkey.host, valkey.port), timeout=10)
+        self._replies = hiredis.Reader()
+        self._ask("AUTH", valkey.environ["REDIS_PASSWORD"])
+        self._ask("SET", "alone", value)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _ask(self, *command: str | bytes) -> None:
+        self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]  # any tuple will do
+        while (reply := self._replies.gets()) is False:
+            self._replies.feed(self._socket.recv(RECEIVED_BYTES))
+        if isinstance(reply, hiredis.ReplyError):
+            raise SystemExit(f"Redis refuses {command[0]!r}: {reply}")
+
+    def timed(self, _: str) -> float:
+        """Seconds from the command to the last byte of its reply."""
+        begun = time.perf_counter()
+        self._ask("GET", "alone")
+        return time.perf_counter() - begun
+
+
 @dataclass(frozen=True)
 class Round:
     """What wrk saw of one server in one round. Durations are in microseconds."""
@@ -158,7 +189,7 @@ def _machine() -> str:
 
 
 def hits(folder: Path, rounds: int, seconds: int) -> str:
-    with _servers(folder) as (origin, peers, _):
+    with _servers(folder) as (origin, peers, *_):
         for size in SIZES.values():
             (origin.bodies / f"{size}.json").write_bytes(b"".join(air_quality(size)))
         for peer, size in itertools.product(peers.values(), SIZES.values()):
@@ -181,7 +212,7 @@ def hits(folder: Path, rounds: int, seconds: int) -> str:
 
 
 @contextlib.contextmanager
-def _servers(folder: Path) -> Iterator[tuple[Origin, Mapping[str, Peer], Cache]]:
+def _servers(folder: Path) -> Iterator[tuple[Origin, Mapping[str, Peer], Cache, Valkey]]:
     with contextlib.ExitStack() as stack:
         origin = stack.enter_context(Origin(folder))
         valkey = stack.enter_context(
@@ -192,7 +223,7 @@ def _servers(folder: Path) -> Iterator[tuple[Origin, Mapping[str, Peer], Cache]]
         peers = {"nginx": NginxCache(folder, origin), "Varnish": Varnish(folder, origin), "api-cache": cache}
         for peer in peers.values():
             stack.enter_context(peer)
-        yield origin, peers, cache
+        yield origin, peers, cache, valkey
 
 
 def warm_up(peer: Peer, path: str) -> None:
@@ -255,22 +286,33 @@ def _figures(seen: Mapping[tuple[str, str], Sequence[Round]], name: str, label: 
 def second_level(folder: Path, targets: int = 200) -> str:
     """Each target is asked for once of each server, after another process has stored it."""
     with contextlib.ExitStack() as stack:
-        origin, peers, cache = stack.enter_context(_servers(folder))
-        other = stack.enter_context(cache.replica())
-        nginx, varnish = peers["nginx"], peers["Varnish"]
-        # The same connection, and so the same process, has it in memory when it is asked again.
-        asked = {"nginx": nginx, "Varnish": varnish, "api-cache, out of Redis": cache}
-        asked |= {"api-cache, out of memory": cache}
+        origin, peers, cache, valkey = stack.enter_context(_servers(folder))
+        other = Client(stack.enter_context(cache.replica()))
+        nginx, varnish, ours = Client(peers["nginx"]), Client(peers["Varnish"]), Client(cache)
+        for client in (other, nginx, varnish, ours):
+            stack.enter_context(client)
         rows = []
         for label, size in itertools.islice(SIZES.items(), 2):
-            (origin.bodies / f"{size}.json").write_bytes(b"".join(air_quality(size)))
+            body = b"".join(air_quality(size))
+            (origin.bodies / f"{size}.json").write_bytes(body)
             paths = [f"/{size}.json?{number}" for number in range(targets)]
-            _in_turn({peer.process.name: peer for peer in (nginx, varnish)} | {"other": other}, paths)
-            times = _in_turn(asked, paths)
-            reference = statistics.median(times["nginx"])
+            _in_turn({"nginx": nginx, "Varnish": varnish, "other": other}, paths)
+            alone = stack.enter_context(RedisAlone(valkey, zstd.compress(body, level=1)))
+            # The same connection, and so the same process, has it in memory when it is asked again.
+            seconds = _in_turn(
+                {
+                    "nginx": nginx,
+                    "Varnish": varnish,
+                    "Redis alone": alone,
+                    "api-cache, out of Redis": ours,
+                    "api-cache, out of memory": ours,
+                },
+                paths,
+            )
+            reference = statistics.median(seconds["nginx"])
             rows += [
                 [label, name, *(f"{value * 1000:.3f}" for value in _summary(seen, reference))]
-                for name, seen in times.items()
+                for name, seen in seconds.items()
             ]
     header = ["body", "answered by", "p50 ms", "p99 ms", "p50 above nginx's, ms"]
     return table(
@@ -283,15 +325,13 @@ def _summary(seen: Sequence[float], reference: float) -> tuple[float, float, flo
     return p50, statistics.quantiles(seen, n=100)[98], p50 - reference
 
 
-def _in_turn(asked: Mapping[str, Peer], paths: Sequence[str]) -> dict[str, list[float]]:
+def _in_turn(asked: Mapping[str, Client | RedisAlone], paths: Sequence[str]) -> dict[str, list[float]]:
     """Seconds that each took for each path; a machine that slows down for a while does so for all of them."""
-    with contextlib.ExitStack() as stack:
-        clients = {peer: stack.enter_context(Client(peer)) for peer in set(asked.values())}
-        times: dict[str, list[float]] = {name: [] for name in asked}
-        parts = [paths[at : at + PATHS_IN_A_ROW] for at in range(0, len(paths), PATHS_IN_A_ROW)]
-        for part, (name, peer) in itertools.product(parts, asked.items()):
-            times[name] += [clients[peer].timed(path) for path in part]
-        return times
+    times: dict[str, list[float]] = {name: [] for name in asked}
+    parts = [paths[at : at + PATHS_IN_A_ROW] for at in range(0, len(paths), PATHS_IN_A_ROW)]
+    for part, (name, client) in itertools.product(parts, asked.items()):
+        times[name] += [client.timed(path) for path in part]
+    return times
 
 
 if __name__ == "__main__":
