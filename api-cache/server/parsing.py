@@ -71,6 +71,8 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         """The beginning of a method that is not known to end yet."""
         self._method: bytes | None = None
         """The method in whose place llhttp was shown another."""
+        self._is_over = False
+        """Whether what follows is no request of ours."""
         self._lines: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._hit: tuple[Hit, Fields] | None = None
@@ -105,7 +107,7 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         if self._partial:
             data, self._partial, self.is_begun = self._partial + data, b"", False
         at = 0
-        while at < len(data):
+        while at < len(data) and not self._is_over:
             if not self.is_begun:
                 first = _IN_A_LINE.search(data, at)
                 if first is None:
@@ -181,6 +183,7 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         """
         incoming = self.reading
         if incoming is None:
+            self._is_over = True
             self._receiver.take_no_more()
             return
         incoming.keep_alive = False
