@@ -72,7 +72,6 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         self._method: bytes | None = None
         """The method in whose place llhttp was shown another."""
         self._is_over = False
-        """Whether what follows is no request of ours."""
         self._lines: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._hit: tuple[Hit, Fields] | None = None
@@ -183,8 +182,7 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
         """
         incoming = self.reading
         if incoming is None:
-            self._is_over = True
-            self._receiver.take_no_more()
+            self._end()
             return
         incoming.keep_alive = False
         length = b"Content-Length: %d" % (incoming.length or 0)
@@ -278,4 +276,9 @@ class Requests:  # pylint: disable=too-many-instance-attributes  # the state of 
             if not incoming.has_content:
                 self._receiver.enqueue(incoming)
             if not incoming.keep_alive:
-                self._receiver.take_no_more()
+                self._end()
+
+    def _end(self) -> None:
+        """What follows is no request of ours."""
+        self._is_over = True
+        self._receiver.take_no_more()
