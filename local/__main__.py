@@ -1,7 +1,9 @@
 """`make run`: the whole stack on this machine, until Ctrl-C."""
 
+import errno
 import os
 import signal
+import socket
 import sys
 import time
 from types import FrameType
@@ -70,6 +72,10 @@ def check(host: str, port: int) -> None:
     try:
         check_port(host, port)
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise ProcessError(
+                f"HOST={host} is no IPv4 address of this machine: choose one, or 0.0.0.0 for all of them."
+            ) from None
         raise ProcessError(
             f"{host}:{port} cannot be used ({os.strerror(error.errno or 0).lower()}). "
             "Choose another port, e.g. PORT=9000 make run."

@@ -255,6 +255,13 @@ def test_a_port_that_is_none_is_one_sentence(checkout_at_rest: Checkout, port: s
     assert f"PORT={port} is no port" in done.stderr.splitlines()[0]
 
 
+@pytest.mark.parametrize("host", ["::", "192.0.2.1"])
+def test_it_names_the_host_that_is_not_here(checkout_at_rest: Checkout, host: str) -> None:
+    done = checkout_at_rest.make("run", HOST=host)
+    assert done.returncode != 0
+    assert f"HOST={host} is no IPv4 address of this machine" in done.stderr.splitlines()[0]
+
+
 @pytest.fixture(scope="module")
 def checkout_at_rest(new_checkout: Callable[[str], Checkout]) -> Checkout:
     return new_checkout(USERS[0])
