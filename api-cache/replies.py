@@ -161,7 +161,7 @@ def _is_not_modified(request: Request, fetch: Fetch, policy: Policy) -> bool:
         headers = request.headers.replaced("If-None-Match", coding.origin_tags(tags))
         request = request._replace(headers=headers)
     entry = fetch.entry or storing.entry(fetch.exchange, policy)
-    if fetch.entry is None and tags is None and entry.last_modified is None:
+    if not fetch.is_to_be_stored and tags is None and entry.last_modified is None:
         return False  # only of what is stored does Date stand for it (RFC 9110 §13.1.3, RFC 9111 §4.3.2)
     return validation.not_modified(request, entry)
 

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 
 import pytest
 from backports import zstd
@@ -308,7 +309,7 @@ def test_a_full_redis_stores_nothing_and_harms_nothing(fragile, mended_valkey, p
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_without_redis_requests_are_forwarded_and_it_comes_back_by_itself(
-    fragile, mended_valkey, path, fault
+    fragile, mended_valkey, path, origin, fault
 ):
     getattr(mended_valkey, fault)()
     for _ in range(6):
@@ -317,6 +318,10 @@ def test_without_redis_requests_are_forwarded_and_it_comes_back_by_itself(
         assert (found.status, found.body) == (200, BODY)
         assert time.monotonic() - begun < 2
     assert wait_until(lambda: get(fragile, path).cache.startswith("fwd"), timeout=2)  # memory is unused
+    head = ("Cache-Control: max-age=60", f"Date: {formatdate(usegmt=True)}")
+    origin.on(dated := fresh_path(), answer(BODY, *head))
+    ahead = formatdate(time.time() + 3600, usegmt=True)
+    assert get(fragile, dated, ("If-Modified-Since", ahead)).status == 200  # nothing was stored
     if fault == "pause":
         mended_valkey.resume()
     else:
