@@ -104,6 +104,8 @@ class Levels:
         return cast("T", await asyncio.shield(task))
 
     def _forget_read(self, name: str, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # it is seen, though all who wanted to read may have left
         if self._reads.get(name) is task:
             del self._reads[name]
 

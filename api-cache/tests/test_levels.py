@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import gzip
 import itertools
 import threading
@@ -18,6 +19,8 @@ from httpcache import storing
 from httpcache.messages import Exchange, Headers, Policy, Request, Response
 from store import layout
 from store.breaker import BREAKER_SECONDS, StoreUnavailable
+from store.levels import Levels, View
+from store.memory import Memory, Page
 from store.shared import Store
 from store.stored import Body, Stored, checksum, target_hash
 from tests.conftest import PASSWORD, connected, eventually, settings
@@ -409,6 +412,35 @@ def test_what_redis_missed_is_told_before_it_is_asked_again(mended_valkey):
         await store.close()
 
     asyncio.run(story())
+
+
+def test_a_read_that_fails_when_its_client_has_left_is_logged_by_nobody():
+    faults = []
+
+    class LateStore:
+        def __init__(self):
+            self.asked, self.late = asyncio.Event(), asyncio.Event()
+
+        async def body(self, *_):
+            self.asked.set()
+            await self.late.wait()
+            raise StoreUnavailable
+
+    async def story():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        store = LateStore()
+        stored = Stored("id", ENTRY, 5, {"identity": Body(5, (0,))})
+        view = View("key", Page("/x", (stored,)))
+        reading = asyncio.create_task(Levels(store, Memory(2**20)).content(view, stored, "identity", 5))
+        await store.asked.wait()
+        (read,) = asyncio.all_tasks() - {reading, asyncio.current_task()}
+        await ended(reading)
+        store.late.set()
+        await asyncio.wait((read,))
+
+    asyncio.run(story())
+    gc.collect()
+    assert faults == []
 
 
 def quiet_store(valkey):
