@@ -86,8 +86,9 @@ class Links:
                 raise
             self._idle.append(link)
         for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
+            for each in reply if isinstance(reply, list) else (reply,):  # a list may be that of EXEC
+                if isinstance(each, ResponseError):
+                    raise each
         return replies
 
     async def close(self) -> None:

@@ -305,8 +305,12 @@ def _script(script: str, keys: tuple[str, ...], *arguments: Argument) -> tuple[A
 
 
 def _appending(name: str, data: bytes) -> tuple[tuple[Argument, ...], ...]:
-    """The commands that add a block to a body that has no entry yet."""
-    return ("APPEND", name, data), ("PEXPIRE", name, _milliseconds(UNFINISHED_SECONDS))
+    """The commands that add a block to a body that has no entry yet.
+
+    In one step: if the connection ended between the two, what is there would stay for ever.
+    """
+    expiring = "PEXPIRE", name, _milliseconds(UNFINISHED_SECONDS)
+    return ("MULTI",), ("APPEND", name, data), expiring, ("EXEC",)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -471,6 +471,45 @@ def test_no_entry_comes_without_its_bodies(valkey):
     assert asyncio.run(story(b"block")) == [False, 0, True, 1]
 
 
+def test_what_is_cut_off_while_it_is_written_does_not_stay_in_redis_for_ever(valkey, client):
+    name = layout.body(target_hash(fresh_path()), "id", "identity")
+
+    async def cutting(reader, writer):
+        """Pass commands on, each with its reply, until the body's time to live is to be set."""
+        from_redis, to_redis = await asyncio.open_connection(valkey.host, valkey.port)
+        is_cut = False
+        while not is_cut and (data := await reader.read(65536)):
+            before, is_cut, _ = data.partition(b"*3\r\n$7\r\nPEXPIRE")
+            to_redis.write(before)
+            writer.write(await from_redis.read(65536))
+        to_redis.close()
+        writer.close()
+
+    async def story():
+        async with await asyncio.start_server(cutting, "127.0.0.1") as server:
+            way = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "password": PASSWORD}
+            store = Store(way, lambda _: None, lambda _: None)
+            with pytest.raises(StoreUnavailable):
+                await store.append(name, b"block")
+            await store.close()
+
+    asyncio.run(story())
+    assert client.ttl(name) != -1
+
+
+def test_a_block_that_redis_refuses_within_a_step_is_not_there(valkey, client):
+    name = layout.body(target_hash(fresh_path()), "id", "identity")
+    client.rpush(name, "of another type")
+
+    async def story():
+        store = quiet_store(valkey)
+        with pytest.raises(StoreUnavailable):
+            await store.append(name, b"block")
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_a_large_body_streams_from_redis_in_both_codings(make_cache, origin):
     cache = make_cache(CACHE_MEMORY_BYTES="1000000")
     for media_type in ("application/json", "application/octet-stream"):
