@@ -165,6 +165,14 @@ test-conformance: $(VENV)/conformance.stamp ## api-cache by the suite of cache-t
 	cd api-cache && CACHE_TESTS="$(CURDIR)/$(CACHE_TESTS)" $(BIN)/python -m pytest tests/conformance \
 	  $(call report,conformance)
 
+.PHONY: test-stress
+SECONDS ?= 30
+SEED ?= random
+# The logs of a run that passed are not kept: they tell of a million requests.
+test-stress: $(VENV)/dev.stamp ## ask api-cache at random, whole and broken, and hold each answer against a model; 5 minutes
+	cd api-cache && $(BIN)/python -m pytest tests/stress --seconds $(SECONDS) --seed $(SEED) \
+	  $(if $(FAULT),-k "[$(FAULT)]") -o tmp_path_retention_policy=failed $(call report,stress)
+
 .PHONY: test-schemathesis
 # By itself, in an environment of its own: it brings thirty packages, and takes minutes.
 SCHEMATHESIS := $(VENV)/schemathesis/bin

@@ -272,3 +272,9 @@ def workers(cache) -> list[int]:
 def resident(pid: int) -> int:
     """The bytes of memory that a process has."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def tracebacks(folder: Path) -> list[str]:
+    """What the caches whose logs lie there said of faults of their own."""
+    lines = [line for path in folder.glob("cache-*.log") for line in path.read_text().splitlines()]
+    return [line for line in lines if "Traceback" in line]

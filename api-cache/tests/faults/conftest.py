@@ -8,6 +8,7 @@ from local.valkey import Valkey
 
 from tests.conftest import PASSWORD, starting
 from tests.faults import load
+from tests.support import tracebacks
 
 
 class OriginProcess:
@@ -72,5 +73,4 @@ def cache(make_cache):
 def _no_traceback(tmp_path):
     """Whatever was broken, no process of ours logs a fault of its own."""
     yield
-    lines = [line for path in tmp_path.glob("cache-*.log") for line in path.read_text().splitlines()]
-    assert not (faults := [line for line in lines if "Traceback" in line]), faults[:3]
+    assert not (found := tracebacks(tmp_path)), found[:3]
