@@ -56,7 +56,7 @@ class Client:
         while not over.is_set() and made < MAX_REQUESTS:
             if self._rng.random() < 0.08:
                 self._leave()
-            requests = [self._asker.request() for _ in range(self._rng.choice((1,) * 8 + (2, 2, 3)))]
+            requests = [self._asker.request() for _ in range(self._rng.choice((1,) * 8 + (2, 3, 4)))]
             made += len(requests)
             self._exchange(requests, over)
         self._leave()
@@ -67,7 +67,7 @@ class Client:
             connection = self._connection = self._connection or Connection(port)
             port = connection.port
             self._send(connection, b"".join(map(self._encoded, requests)), over)
-            if self._rng.random() < 0.03:
+            if self._rng.random() < 0.04:
                 self._leave_amid(connection, over)
                 return
             for request in requests:
@@ -95,8 +95,8 @@ class Client:
 
     def _leave_amid(self, connection: Connection, over: threading.Event) -> None:
         """Go when nothing, or something, of the answer is there."""
-        if self._rng.random() < 0.7:
-            over.wait(self._rng.random() * 0.2)
+        over.wait(self._rng.choice((0, 0.1)) * self._rng.random())
+        if self._rng.random() < 0.5:
             connection.stream.read1(self._rng.choice((1, 300)))
         if self._rng.random() < 0.5:
             connection.reset()

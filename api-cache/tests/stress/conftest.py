@@ -1,7 +1,9 @@
 import random
 
 import pytest
+from local.valkey import Valkey
 
+from tests.conftest import PASSWORD
 from tests.support import Origin
 
 MAX_SECONDS = 600.0
@@ -40,5 +42,8 @@ def origin():
 
 
 @pytest.fixture
-def valkey(own_valkey):
-    return own_valkey
+def valkey(tmp_path):
+    """Large enough for all that a run stores, so that nothing is evicted, unless a fault has it so."""
+    limit = {"maxmemory": "1gb"}
+    with Valkey(tmp_path / "valkey", environ={"REDIS_PASSWORD": PASSWORD}, settings=limit) as server:
+        yield server

@@ -92,7 +92,7 @@ class Asker:
     def _unsafe(self, target: Target, fields: dict[str, str]) -> Request:
         rng = self._rng
         method = rng.choice(METHODS)
-        content = b"x" * rng.choice((0, 10, 5_000))
+        content = b"x" * rng.choice((0, 10, 5_000, 100_000))
         fields["x-want"] = rng.choice(("200", "201", "204", "303", "404", "500"))
         if method == "POST" and target.status == 200 and target.is_shared and len(target.varies) == 1:
             fields |= {"x-store": "yes", "x-want": "200"} if rng.random() < 0.6 else {}

@@ -227,7 +227,7 @@ def _random_target(rng: Random, number: int) -> Target:
         # Where Vary changes, variants of other names would have the same date.
         is_dated=len(varies) == 1 and rng.random() < 0.5,
         media_type=rng.choice(("text/plain", "application/json", "application/octet-stream")),
-        size=rng.choice((0, 400, 3_000, 3_000, 20_000, 60_000, 60_000, 600_000)),
+        size=rng.choice((0, 400, 3_000, 3_000, 3_000, 20_000, 20_000, 60_000, 60_000, 600_000)),
         framing=rng.choice(("length", "length", "chunked", "close")),
         status=rng.choice((200,) * 12 + (203, 301, 404)),
         delay=rng.choice((0, 0, 0, 0, 0.005, 0.03, 0.1)),
