@@ -56,7 +56,7 @@ class Client:
         while not over.is_set() and made < MAX_REQUESTS:
             if self._rng.random() < 0.08:
                 self._leave()
-            requests = [self._asker.request() for _ in range(self._rng.choice((1,) * 8 + (2, 3, 4)))]
+            requests = self._asker.requests()
             made += len(requests)
             self._exchange(requests, over)
         self._leave()
@@ -67,7 +67,7 @@ class Client:
             connection = self._connection = self._connection or Connection(port)
             port = connection.port
             self._send(connection, b"".join(map(self._encoded, requests)), over)
-            if self._rng.random() < 0.04:
+            if self._rng.random() < (0.2 if requests[0].is_unsafe else 0.03):
                 self._leave_amid(connection, over)
                 return
             for request in requests:

@@ -72,12 +72,19 @@ class Asker:
         self._rng = rng
         self._targets = list(records.targets.values())
 
-    def request(self) -> Request:
+    def requests(self) -> list[Request]:
+        """What is asked in one piece: one request, or several of which few or all are unsafe."""
+        is_burst = self._rng.random() < 0.05
+        number = self._rng.choice((2, 3, 4) if is_burst else (1,) * 8 + (2, 3, 4))
+        return [self._request(1 if is_burst else 0.06) for _ in range(number)]
+
+    def _request(self, unsafe: float) -> Request:
+        """Unsafe by this probability."""
         rng = self._rng
         target = self._targets[self._popular() if rng.random() < 0.6 else rng.randrange(len(self._targets))]
         fields = {"host": rng.choice(("cache.test", "other.test:80"))}
         fields |= {"x-request": f"{next(_numbers)}", "x-client": self._name}
-        if rng.random() < 0.08:
+        if rng.random() < unsafe:
             return self._unsafe(target, fields)
         method = "HEAD" if rng.random() < 0.1 else "GET"
         wishes = (self._variant(), self._directives(), self._condition(target), self._range(target))
