@@ -25,6 +25,7 @@ STAGES = {
     "Merge into develop": (["feature/*"], "merge"),
     "Conformance": (["develop", "main"], "test-conformance"),
     "Faults": (["develop", "main"], "test-faults"),
+    "Stress": (["develop", "main"], "test-stress"),
     "Integration": (["develop", "main"], "e2e"),
     "Push": (["develop", "main"], "push"),
     "Deploy to UAT": (["develop"], "deploy"),
