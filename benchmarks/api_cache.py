@@ -287,37 +287,31 @@ def second_level(folder: Path, targets: int = 200) -> str:
     """Each target is asked for once of each server, after another process has stored it."""
     with contextlib.ExitStack() as stack:
         origin, peers, cache, valkey = stack.enter_context(_servers(folder))
-        other = Client(stack.enter_context(cache.replica()))
-        nginx, varnish, ours = Client(peers["nginx"]), Client(peers["Varnish"]), Client(cache)
-        for client in (other, nginx, varnish, ours):
-            stack.enter_context(client)
+        clients = {name: stack.enter_context(Client(peer)) for name, peer in peers.items()}
+        ours = clients.pop("api-cache")
+        other = stack.enter_context(Client(stack.enter_context(cache.replica())))
         rows = []
         for label, size in itertools.islice(SIZES.items(), 2):
             body = b"".join(air_quality(size))
             (origin.bodies / f"{size}.json").write_bytes(body)
             paths = [f"/{size}.json?{number}" for number in range(targets)]
-            _in_turn({"nginx": nginx, "Varnish": varnish, "other": other}, paths)
+            _in_turn({**clients, "other": other}, paths)
             alone = stack.enter_context(RedisAlone(valkey, zstd.compress(body, level=1)))
             # The same connection, and so the same process, has it in memory when it is asked again.
-            seconds = _in_turn(
-                {
-                    "nginx": nginx,
-                    "Varnish": varnish,
-                    "Redis alone": alone,
-                    "api-cache, out of Redis": ours,
-                    "api-cache, out of memory": ours,
-                },
-                paths,
-            )
-            reference = statistics.median(seconds["nginx"])
-            rows += [
-                [label, name, *(f"{value * 1000:.3f}" for value in _summary(seen, reference))]
-                for name, seen in seconds.items()
-            ]
+            twice = {"api-cache, out of Redis": ours, "api-cache, out of memory": ours}
+            rows += _beside_nginx(label, _in_turn({**clients, "Redis alone": alone, **twice}, paths))
     header = ["body", "answered by", "p50 ms", "p99 ms", "p50 above nginx's, ms"]
     return table(
         f"First hit after another process has stored it, 1 connection, {targets} targets", header, rows
     )
+
+
+def _beside_nginx(label: str, seconds: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    reference = statistics.median(seconds["nginx"])
+    return [
+        [label, name, *(f"{value * 1000:.3f}" for value in _summary(seen, reference))]
+        for name, seen in seconds.items()
+    ]
 
 
 def _summary(seen: Sequence[float], reference: float) -> tuple[float, float, float]:
