@@ -1,7 +1,8 @@
 """The suite of cache-tests.fyi (npm: http-cache-tests), by which CDNs and proxies compare their caches.
 
 Its server stands in for the origin, its clients ask api-cache, which keeps to what RFC 9111 says alone
-(CACHE_TTL=0). The suite is of 2021 and so of drafts of RFC 9111; where it differs, the RFC is right.
+(CACHE_TTL=0). The suite is older than RFC 9111 (it still asks for Warning, which that took out); where they
+differ, the RFC is right.
 """
 
 import json
