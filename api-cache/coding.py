@@ -92,12 +92,6 @@ def _negotiated(accept: str, available: frozenset[str]) -> str:
     return best
 
 
-@functools.lru_cache(maxsize=128)
-def candidates(accept: str | None) -> tuple[str, ...]:
-    """The stored codings out of which such a request may be answered, in the order of preference."""
-    return tuple(dict.fromkeys((negotiate(accept, CODINGS), "identity", CODINGS[0])))
-
-
 def _weights(accept: str) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for member in fields.members((accept,)):

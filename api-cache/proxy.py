@@ -10,7 +10,6 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
-import coding
 import replies
 from httpcache import fields, freshness, invalidation, reuse, status, validation, variants
 from httpcache.reuse import Forward, Fwd, Serve, Unsatisfiable, Validate
@@ -71,7 +70,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     # ---- look up
 
     async def _look_up(self, request: Request, *, looks: int = MAX_LOOKS) -> Reply:
-        view = await self.levels.view(request.target, _codings(request))
+        view = await self.levels.view(request.target)
         decision = reuse.decide(request, view.entries, self.clock(), self.policy)
         match decision:
             case Serve():
@@ -415,13 +414,6 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             self.flights.forget(key)
             self.counters.add("invalidations")
         await self.levels.drop(keys)
-
-
-def _codings(request: Request) -> tuple[str, ...]:
-    """In which it would take the content; none where it seems to have that already, or not to want it."""
-    if request.method != "GET" or request.headers.has_any(validation.CONDITIONS):
-        return ()
-    return coding.candidates(request.headers.get("accept-encoding"))
 
 
 async def _at_once(content: bytes) -> AsyncGenerator[bytes]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import coding
 from origin.errors import RestLost
 
+from . import layout
 from .breaker import BREAKER_SECONDS, StoreUnavailable
 from .memory import Page
 from .stored import BLOCK_BYTES, target_hash
@@ -65,14 +66,14 @@ class Levels:
 
     # ---- entries
 
-    async def view(self, target: str, codings: Iterable[str] = ()) -> View:
-        """What is stored of a target, out of either level; perhaps with a body in the first of `codings`."""
+    async def view(self, target: str) -> View:
+        """What is stored of a target, out of either level."""
         key = target_hash(target)
         is_usable = await self._memory.is_usable()
         page = self._memory.get(key) if is_usable else None
         if page is not None:
             return View(key, page, exact=False)
-        return await self._once(key, lambda: self._read(key, target, codings, for_memory=is_usable))
+        return await self._once(key, lambda: self._read(key, target, for_memory=is_usable))
 
     async def latest(self, target: str) -> View:
         """What Redis has of a target, now."""
@@ -82,12 +83,10 @@ class Levels:
         """The view with what only Redis knows."""
         return view if view.exact else (await self._read(view.key, view.page.target))._replace(page=view.page)
 
-    async def _read(
-        self, key: str, target: str, codings: Iterable[str] = (), *, for_memory: bool = False
-    ) -> View:
+    async def _read(self, key: str, target: str, *, for_memory: bool = False) -> View:
         begun = self._memory.begin()
         try:
-            found = await self._store.find(key, codings)
+            found = await self._store.find(key)
         except StoreUnavailable:
             return View(key, Page(target, ()), storable=False)
         page = Page(target, found.stored, {**self._memory.bodies(key, found.stored), **found.bodies})
@@ -118,7 +117,7 @@ class Levels:
         first, end = (0, length) if part is None else (part.first, part.last + 1)
         with contextlib.suppress(StoreUnavailable):
             if max(length, stored.bodies[_source(stored, chosen)].length) > self._memory.max_body_bytes:
-                return await self._stream(view.key, stored, chosen, first, end)
+                return await self._stream(view, stored, chosen, first, end)
             data = await self._held(view, stored, chosen, length)
             return None if data is None else data[first:end]
         return None
@@ -145,15 +144,17 @@ class Levels:
             data = await self._store.body(view.key, stored, source)
         return data if data is None or source == chosen else await coding.decompress(data, stored.length)
 
-    async def _stream(self, key: str, stored: Stored, chosen: str, first: int, end: int) -> Parts | None:
+    async def _stream(self, view: View, stored: Stored, chosen: str, first: int, end: int) -> Parts | None:
         """From byte to byte of a body too large to hold, block by block."""
         source = _source(stored, chosen)
         is_as_stored = source == chosen
         number = first // BLOCK_BYTES if is_as_stored else 0
-        block = await self._store.block(key, stored, source, number)
+        block = view.page.bodies.get(stored.body_name(source))
+        if block is None or len(block) > BLOCK_BYTES:
+            block = await self._store.block(view.key, stored, source, number)
         if block is None:
             return None
-        blocks = self._blocks(key, stored, source, number, block)
+        blocks = self._blocks(view.key, stored, source, number, block)
         before = number * BLOCK_BYTES
         return cut(blocks if is_as_stored else coding.decompressed(blocks), first - before, end - before)
 
@@ -190,7 +191,7 @@ class Levels:
     async def replace(self, view: View, stored: Stored, ttl: float) -> None:
         """Put an entry in place of its former self, unless the target was invalidated since it was seen."""
         with contextlib.suppress(StoreUnavailable):
-            await self._store.put(view.key, stored, view.generation or b"", ttl)
+            await self._store.put(view.key, stored, view.generation or b"", ttl, layout.FRESHENED)
 
     def changed(self, view: View) -> None:
         """To be called before Redis hears of a change: memory must not hold what it was."""

@@ -20,7 +20,7 @@ from . import layout
 from . import stored as codec
 from .breaker import Breaker, Deadline, StoreUnavailable
 from .links import FAILURES, Links
-from .stored import AT_ONCE_BYTES, BLOCK_BYTES, Body, Stored, checksum, variant_key
+from .stored import BLOCK_BYTES, SMALL_BYTES, Body, Stored, checksum, variant_key
 from .watch import Watch
 from .writer import Writer
 
@@ -57,7 +57,7 @@ class Found:
     uncacheable: tuple[bool, bool]
     """See View."""
     bodies: Mapping[str, bytes] = field(default_factory=dict)
-    """The body that came along, if one did, by its name."""
+    """Those that came along, by their names; a small one always does."""
 
 
 class Store:
@@ -81,21 +81,25 @@ class Store:
 
     # ---- reading
 
-    async def find(self, key: str, codings: Iterable[str] = ()) -> Found:
-        """All variants of a target that are readable; with an only one, perhaps its body.
-
-        A small body comes along in the first of `codings` in which it is there.
-        """
+    async def find(self, key: str) -> Found:
+        """All variants of a target that are readable, with their small bodies."""
         await self._settle((key,))
-        keys = (layout.index(key), layout.generation(key), *layout.marks(key), layout.ERA)
-        reply = await self._run(layout.LOOK, keys, layout.bodies(key), AT_ONCE_BYTES, *codings)
-        match reply:
-            case [[*index], bytes() as generation, int() as without, int() as having, *body]:
-                stored = tuple(self._decoded(index[1::2]))
-                marks = bool(without), bool(having)
-                return Found(stored, generation, marks, self._body_of(stored, body))
-            case _:
-                return await self._give_up(TypeError("not what was asked for"))
+        # In this order: what is invalidated meanwhile is found, if at all, with the generation before.
+        noted, index = await self._try(
+            ("MGET", layout.generation(key), layout.ERA, *layout.marks(key)), ("HGETALL", layout.index(key))
+        )
+        if not isinstance(noted, list) or not isinstance(index, dict):
+            await self._give_up(TypeError("not what was asked for"))
+        generation, era, without, having = noted
+        stored = tuple(self._decoded(layout.entries(index)))
+        bodies = {name: data for each in stored for name, data in self._small_bodies(each, index)}
+        marks = without is not None, having is not None
+        return Found(stored, generation or era or await self._new_era(), marks, bodies)
+
+    async def _new_era(self) -> bytes:
+        """An era, where there is none: since the beginning, or since all was lost."""
+        era = await self._run(layout.NEW_ERA, (layout.ERA,), secrets.token_hex(8))
+        return era if isinstance(era, bytes) else await self._give_up(TypeError("not what was asked for"))
 
     def _decoded(self, values: Iterable[bytes]) -> Iterator[Stored]:
         for value in values:
@@ -105,15 +109,16 @@ class Store:
             else:
                 self._count("corrupt")
 
-    def _body_of(self, stored: tuple[Stored, ...], found: list[bytes]) -> dict[str, bytes]:
-        """The body that came along with an only entry, if it is whole."""
-        if not stored or not found:
-            return {}
-        coding, data = found[0].decode(), found[1]
-        body = stored[0].bodies.get(coding)
-        if body is None or body != Body(len(data), (checksum(data),)):
-            return {}  # asked for by itself, it is found to be damaged
-        return {stored[0].body_name(coding): data}
+    def _small_bodies(self, stored: Stored, index: Mapping[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
+        """Those that lie in the index, as far as they are whole, with their names."""
+        for coding, body in stored.bodies.items():
+            data = layout.small_body(index, stored.body_id, coding)
+            if data is None:
+                continue
+            if body == Body(len(data), (checksum(data),)):
+                yield stored.body_name(coding), data
+            else:
+                self._count("corrupt")
 
     async def body(self, key: str, stored: Stored, coding: str) -> bytes | None:
         """A whole body; None when it is gone or damaged."""
@@ -182,31 +187,30 @@ class Store:
         stored: Stored,
         generation: bytes,
         ttl: float,
-        blocks: Mapping[str, bytes] | None = None,
+        kind: str,
+        bodies: Mapping[str, bytes] | None = None,
     ) -> bool:
         """Make the entry known, in place of its variant's former one; False after an invalidation.
 
-        `blocks` are the last ones of its bodies, by their names.
+        `kind` is that of layout.PUT, `bodies` are by content coding.
         """
         await self._settle((key,))
         codings = (coding for coding, body in stored.bodies.items() if body.length)
         names = (layout.body(key, stored.body_id, coding) for coding in codings)
         keys = (layout.index(key), layout.generation(key), *layout.marks(key), layout.ERA, *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
-        seen = (_GRACE, layout.bodies(key), generation)
-        appends = [command for name, data in (blocks or {}).items() for command in _appending(name, data)]
-        limits = (MAX_VARIANTS, int(bool(appends)))
-        *_, kept = await self._try(*appends, _script(layout.PUT, keys, *seen, *entry, *limits))
-        return bool(kept)
+        seen, limits = (_GRACE, layout.bodies(key), generation), (MAX_VARIANTS, SMALL_BYTES)
+        data: list[Argument] = []
+        for coding, body in (bodies or {}).items():
+            data += (coding, body)
+        return bool(await self._run(layout.PUT, keys, *seen, *entry, kind, *limits, *data))
 
     async def forget(self, key: str, stored: Stored) -> None:
         """Take this very entry out; what was stored since in its place stays.
 
         What is left of its body is left to those who are reading it.
         """
-        names = (layout.body(key, stored.body_id, coding) for coding in stored.bodies)
-        leaving = (("PEXPIRE", name, _GRACE) for name in names)
-        await self._try(("HDEL", layout.index(key), stored.field), *leaving)
+        await self._run(layout.FORGET, (layout.index(key),), _GRACE, layout.bodies(key), stored.field)
 
     async def mark_uncacheable(self, key: str, *, credentials: bool) -> None:
         """Of answers to requests with credentials, or to those without."""

@@ -22,8 +22,9 @@ absent."""
 BLOCK_BYTES = 512 * 1024
 """Bodies are written, read and checked in blocks of this size; one block's transfer is one Redis
 operation."""
-AT_ONCE_BYTES = 64 * 1024
-"""Up to this size, bodies are written and read together with their entry, in one operation."""
+SMALL_BYTES = 64 * 1024
+"""Up to this size in all codings together, an entry's bodies are written and read with it, in one
+operation."""
 _ENTRY_FIELDS = tuple(name for name in Entry._fields if name not in ("headers", "selecting"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from . import layout
 from .breaker import StoreUnavailable
-from .stored import AT_ONCE_BYTES, BLOCK_BYTES, Body, Stored, checksum
+from .stored import BLOCK_BYTES, SMALL_BYTES, Body, Stored, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,18 +47,19 @@ class Writer:
 
     async def commit(self, entry: Entry, length: int, ttl: float) -> Stored | None:
         """Write what is left and make the entry known; None when Redis does not keep it."""
-        blocks = {coding: bytes(buffer) for coding, buffer in self._buffers.items() if buffer}
-        if sum(map(len, blocks.values())) > AT_ONCE_BYTES:
-            for coding, data in blocks.items():
+        left = {coding: bytes(buffer) for coding, buffer in self._buffers.items() if buffer}
+        for coding, data in left.items():
+            if self.size > SMALL_BYTES:
                 await self._append(coding, data)
-            blocks = {}
+            else:
+                self._note(coding, data)
         if self.failed:
             return None
-        last = {self._note(coding, data): data for coding, data in blocks.items()}
+        coming = (layout.IN_BLOCKS, {}) if self.size > SMALL_BYTES else (layout.WHOLE, left)
         stored = Stored(self.body_id, entry, length, self._bodies or {"identity": Body(0, ())})
         kept = False
         with contextlib.suppress(StoreUnavailable):
-            kept = await self.store.put(self.key, stored, self.generation, ttl, last)
+            kept = await self.store.put(self.key, stored, self.generation, ttl, *coming)
             self.is_outdated = not kept
         if not kept:
             await self.abandon()
@@ -74,14 +75,13 @@ class Writer:
     async def _append(self, coding: str, data: bytes) -> None:
         if self.failed:
             return
-        name = self._note(coding, data)
+        self._note(coding, data)
         try:
-            await self.store.append(name, data)
+            await self.store.append(layout.body(self.key, self.body_id, coding), data)
         except StoreUnavailable:
             await self.abandon()
 
-    def _note(self, coding: str, data: bytes) -> str:
-        """Count a block as part of a body, whose name is returned."""
+    def _note(self, coding: str, data: bytes) -> None:
+        """Count a block as part of a body."""
         body = self._bodies.get(coding, Body(0, ()))
         self._bodies[coding] = Body(body.length + len(data), (*body.checksums, checksum(data)))
-        return layout.body(self.key, self.body_id, coding)

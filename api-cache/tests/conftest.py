@@ -9,6 +9,8 @@ from local.processes import wait_until
 from local.services import ApiCache
 from local.valkey import Valkey
 
+from store import layout
+from store.stored import target_hash
 from tests.support import Origin
 
 PASSWORD = "a test's"
@@ -110,6 +112,20 @@ def client(valkey):
 
 def connected(valkey) -> redis.Redis:
     return redis.Redis(valkey.host, valkey.port, password=PASSWORD)
+
+
+def lose_bodies(client: redis.Redis, path: str) -> None:
+    """Take the bodies of a target's entries out of Redis, and leave the entries."""
+    key = target_hash(path)
+    small = [field for field in client.hkeys(layout.index(key)) if field.startswith(b"s:")]
+    others = client.keys(f"{layout.bodies(key)}*")
+    assert small or others
+    with client.pipeline() as both:
+        for name in small:
+            both.hdel(layout.index(key), name)
+        for name in others:
+            both.delete(name)
+        both.execute()
 
 
 def eventually(claim, timeout=5.0):

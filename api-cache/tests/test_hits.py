@@ -56,7 +56,7 @@ class HeldStore:
     def __init__(self, stored):
         self.stored = stored
 
-    async def find(self, _key, _codings=()):
+    async def find(self, _key):
         return Found(self.stored, None, uncacheable=(False, False))
 
     async def body(self, _key, _stored, coding):

@@ -22,7 +22,7 @@ from store.breaker import BREAKER_SECONDS, StoreUnavailable
 from store.levels import Levels, View
 from store.memory import Memory, Page
 from store.shared import Store
-from store.stored import Body, Stored, checksum, target_hash
+from store.stored import SMALL_BYTES, Body, Stored, checksum, target_hash
 from tests.conftest import PASSWORD, connected, eventually, settings
 from tests.support import answer, ask, fresh_path, metrics, warm
 
@@ -56,7 +56,13 @@ def get(cache, target, *lines, **more):
 
 
 def index(path):
-    return f"api-cache:1:i:{target_hash(path)}"
+    return f"api-cache:2:i:{target_hash(path)}"
+
+
+def small_body(client, path):
+    """The field of the only body in the path's index."""
+    (field,) = (field for field in client.hkeys(index(path)) if field.startswith(b"s:"))
+    return field
 
 
 @pytest.fixture
@@ -191,17 +197,15 @@ def decoded(found):
 @pytest.mark.parametrize(
     "harm",
     [
-        lambda client, name: client.set(name, b"?"),
-        lambda client, name: client.set(name, b"another body of as many bytes...".ljust(len(BODY))),
-        lambda client, name: client.delete(name),
-        lambda client, name: (client.delete(name), client.hset(name, "not", "a string")),
+        lambda client, *place: client.hset(*place, b"?"),
+        lambda client, *place: client.hset(*place, b"another body of as many bytes...".ljust(len(BODY))),
+        lambda client, *place: client.hdel(*place),
     ],
-    ids=["shorter", "other", "gone", "other-type"],
+    ids=["shorter", "other", "gone"],
 )
 def test_a_damaged_body_that_came_with_its_entry_is_never_sent(cache, other, client, path, harm):
     assert wait_until(lambda: get(cache, path).cache == "hit", timeout=10)
-    (name,) = client.keys(f"api-cache:1:b:{target_hash(path)}:*")
-    harm(client, name)
+    harm(client, index(path), small_body(client, path))
     found = get(other, path)
     assert (found.status, found.body) == (200, BODY)
     assert found.cache != "hit"
@@ -213,15 +217,16 @@ def test_a_damaged_body_that_came_with_its_entry_is_never_sent(cache, other, cli
         lambda client, key, field, _: client.hset(key, field, b"garbage"),
         lambda client, key, field, _: client.hset(key, field, b"0 00000000 {}"),
         lambda client, key, field, _: client.hset(key, field, client.hget(key, field)[:-5] + b"xxxxx"),
-        lambda client, _key, _field, body: client.set(body, b"?"),
-        lambda client, _key, _field, body: client.delete(body),
+        lambda client, key, _field, body: client.hset(key, body, b"?"),
+        lambda client, key, _field, body: client.hdel(key, body),
         lambda client, key, *_: (client.delete(key), client.set(key, b"not even a hash")),
     ],
     ids=["garbage", "older-format", "bit-rot", "other-body", "no-body", "other-type"],
 )
 def test_what_is_damaged_in_redis_is_a_miss_and_never_sent(without_memory, client, path, harm):
     assert wait_until(lambda: get(without_memory, path).cache == "hit", timeout=10)
-    (field,), (body,) = client.hkeys(index(path)), client.keys(f"api-cache:1:b:{target_hash(path)}:*")
+    body = small_body(client, path)
+    (field,) = {*client.hkeys(index(path))} - {body}
     harm(client, index(path), field, body)
     for _ in range(3):
         found = get(without_memory, path)
@@ -254,9 +259,11 @@ def test_what_was_asked_for_before_an_invalidation_is_not_stored_by_a_redis_that
     assert get(fragile, path).body != b"1"
 
 
-def test_the_body_of_what_is_forgotten_does_not_stay(without_memory, client, origin, path):
+def test_the_body_of_what_is_forgotten_does_not_stay(without_memory, client, origin):
+    path = fresh_path()
+    origin.on(path, answer(bytes(90_000), "Cache-Control: max-age=600"))
     assert wait_until(lambda: get(without_memory, path).cache == "hit", timeout=10)
-    (body,) = client.keys(f"api-cache:1:b:{target_hash(path)}:*")
+    (body,) = client.keys(f"api-cache:2:b:{target_hash(path)}:*")
     assert client.ttl(body) > 60
     origin.on(path, answer(b"gone", status=404))
     assert get(without_memory, path, ("Cache-Control", "no-cache")).status == 404
@@ -367,9 +374,9 @@ def test_a_redis_that_is_back_hears_of_thousands_of_invalidations_in_its_time(me
         # Nobody waits for the invalidations of other targets.
         before = steps()
         assert (await store.find(target_hash(fresh_path()))).generation == client.get(layout.ERA)
-        assert steps() == before + 1
+        assert steps() == before + 1  # for the era
         assert (await store.find(keys[-1])).generation != client.get(layout.ERA)
-        assert steps() == before + 3
+        assert steps() == before + 2
         assert not told(keys[:-1])
         settling = asyncio.create_task(store.settle())
         assert await asyncio.to_thread(wait_until, lambda: told(keys) == len(keys), timeout=10)
@@ -453,22 +460,69 @@ async def ended(task):
     await asyncio.wait((task,))
 
 
+CODED = Stored("id", ENTRY, 5, {coding: Body(5, (checksum(b"block"),)) for coding in ("gzip", "zstd")})
+
+
 def test_no_entry_comes_without_its_bodies(valkey):
     """Redis may have evicted a block, or refused it, when the entry is put in."""
 
-    async def story(*first):
+    async def story():
         store, key = quiet_store(valkey), target_hash(fresh_path())
-        names = [layout.body(key, "id", coding) for coding in ("gzip", "zstd")]
         seen = (await store.find(key)).generation
         found = []
-        for last in (dict(zip(names, first, strict=False)), dict.fromkeys(names, b"block")):
-            bodies = {coding: Body(5, (checksum(b"block"),)) for coding in ("gzip", "zstd")}
-            found.append(await store.put(key, Stored("id", ENTRY, 5, bodies), seen, 60, last))
+        for coding in CODED.bodies:
+            await store.append(layout.body(key, "id", coding), b"block")
+            found.append(await store.put(key, CODED, seen, 60, layout.IN_BLOCKS))
             found.append(len((await store.find(key)).stored))
         await store.close()
         return found
 
-    assert asyncio.run(story(b"block")) == [False, 0, True, 1]
+    assert asyncio.run(story()) == [False, 0, True, 1]
+
+
+def test_rfc9111_4_3_4_what_is_freshened_comes_in_place_of_itself_alone(valkey):
+    """It may have been evicted, or replaced by a newer answer, while the origin was asked."""
+
+    async def story():
+        store, key = quiet_store(valkey), target_hash(fresh_path())
+        seen, bodies = (await store.find(key)).generation, dict.fromkeys(CODED.bodies, b"block")
+        found = []
+        for stored in (CODED, CODED._replace(body_id="newer")):
+            found.append(await store.put(key, CODED, seen, 60, layout.FRESHENED))
+            await store.put(key, stored, seen, 60, layout.WHOLE, bodies)
+            found.append(await store.put(key, CODED, seen, 60, layout.FRESHENED))
+            (kept,) = (await store.find(key)).stored
+            found.append(kept.body_id)
+        await store.close()
+        return found
+
+    assert asyncio.run(story()) == [False, True, "id", True, False, "newer"]
+
+
+def test_small_bodies_lie_with_their_entries_as_long_as_they_are_few(valkey, client):
+    key, half = target_hash(fresh_path()), bytes(SMALL_BYTES // 2)
+
+    def variant(number):
+        entry = ENTRY._replace(selecting=(("x-a", str(number)),))
+        return Stored(f"{number}", entry, len(half), {"identity": Body(len(half), (checksum(half),))})
+
+    async def story():
+        store = quiet_store(valkey)
+        seen = (await store.find(key)).generation
+        for number in range(3):
+            await store.put(key, variant(number), seen, 60, layout.WHOLE, {"identity": half})
+        found = await store.find(key)
+        assert {each.body_id for each in found.stored} == {"0", "1", "2"}
+        assert set(found.bodies) == {"0:identity", "1:identity"}
+        assert await store.body(key, variant(2), "identity") == half
+        assert client.ttl(layout.body(key, "2", "identity")) == 60
+        await store.forget(key, variant(0))
+        await store.put(key, variant(3), seen, 60, layout.WHOLE, {"identity": half})
+        found = await store.find(key)
+        assert set(found.bodies) == {"1:identity", "3:identity"}
+        await store.close()
+
+    asyncio.run(story())
 
 
 def test_what_is_cut_off_while_it_is_written_does_not_stay_in_redis_for_ever(valkey, client):

@@ -27,7 +27,7 @@ OLD, NEW = b"the old content", b"the new content"
 class LostStore:
     """A Redis that has just gone away."""
 
-    async def find(self, _key, _codings=()):
+    async def find(self, _key):
         raise StoreUnavailable
 
     async def lock(self, _):
@@ -74,7 +74,7 @@ def stale_entry() -> Stored:
 class EmptyStore:
     """A Redis that keeps nothing, and holds nothing of what memory has: that was invalidated just now."""
 
-    async def find(self, _key, _codings=()):
+    async def find(self, _key):
         return Found((), b"1", uncacheable=(False, False))
 
     def writer(self, *_):

@@ -74,7 +74,8 @@ def left_behind(valkey) -> dict[str, int]:
         if client.info("stats")["evicted_keys"]:
             return {}
         indexes = [name for name in client.keys(f"{layout.INDEX}*") if client.type(name) == b"hash"]
-        named = {field.rpartition(b":")[2] for name in indexes for field in client.hkeys(name)}
+        fields = [field for name in indexes for field in client.hkeys(name)]
+        named = {field.rpartition(b":")[2] for field in fields if not field.startswith(b"s:")}
         bodies = [
             name for name in client.keys(layout.body("*", "*", "*")) if name.split(b":")[4] not in named
         ]
