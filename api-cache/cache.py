@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import problems
+from endpoints import OWN, path_of
 from observability.gauges import Gauges
 from origin.loops import has_come_back
 from replies import Reply
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from origin.client import Content, Origin
     from proxy import Proxy
     from server.application import Fields, Patience
+    from store.levels import View
     from store.memory import Memory, Plain, Prepared
     from store.shared import Store
 
@@ -74,16 +77,24 @@ class Cache:  # pylint: disable=too-many-instance-attributes
         self.access.counters.set("workers", 0)
         self.access.log.close()
 
-    async def catch_up(self, target: bytes) -> bool:
-        return self.memory.page_at(target) is not None and await self.memory.is_usable()
+    async def look(self, target: bytes, fields: Fields) -> tuple[tuple[Prepared, int] | None, View | None]:
+        text = target.decode("latin-1")
+        if path_of(text) in OWN:
+            return None, None
+        view = await self.proxy.levels.view(text)
+        plain = self.plain(target, fields)
+        hit = self.hit(plain, time.monotonic()) if plain is not None else None
+        return hit or self.hits.first(view.page, fields), view
 
-    async def respond(self, request: Request, fields: Fields | None, content: Content | None) -> Reply:
+    async def respond(
+        self, request: Request, fields: Fields | None, content: Content | None, view: View | None
+    ) -> Reply:
         own = self.endpoints.answer(request)
         if own is not None:
             return own
         if has_come_back(request):
             return self.refuse(508, _LOOP)
-        reply = await self.proxy.respond(request, content)
+        reply = await self.proxy.respond(request, content, view)
         if reply.page is not None and fields is not None and request.method == "GET":
             # Once this client has it.
             asyncio.get_running_loop().call_soon(self.hits.remember, fields, reply)

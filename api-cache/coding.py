@@ -16,6 +16,7 @@ import functools
 import re
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import zstandard
 from backports import zstd
 from isal import isal_zlib
 
@@ -37,6 +38,9 @@ PIECE_BYTES = 1024 * 1024
 ZSTD_LEVEL = 1
 GZIP_LEVEL = 2
 _ISAL_LARGEST_WINDOW_GZIP = 31
+_AT_ONCE = zstandard.ZstdDecompressor()
+"""For what is whole and small, on the event loop's thread. It keeps its context, and so takes less than half
+of what the standard library's does, which needs a new one each time."""
 MIN_BYTES = 256
 """Shorter content does not gain from it."""
 _TEXT = re.compile(
@@ -144,16 +148,36 @@ def coded_headers(headers: Headers, coding: str, *, coded: bool) -> Headers:
 T = TypeVar("T")
 
 
-async def run(code: Callable[[bytes], T], data: bytes, result_bytes: int = 0) -> T:
-    """What `code` makes of the data, perhaps more bytes than it is, without holding up the event loop."""
-    if max(len(data), result_bytes) < IN_THREAD_BYTES:
+async def run(code: Callable[[bytes], T], data: bytes) -> T:
+    """What `code` makes of the data, without holding up the event loop."""
+    if len(data) < IN_THREAD_BYTES:
         return code(data)
     return await asyncio.get_running_loop().run_in_executor(None, code, data)
 
 
 class _Stream(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
+    def finish(self, data: bytes, /) -> bytes:
+        """With the last of the data."""
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._stream = zstd.ZstdCompressor(ZSTD_LEVEL)
+        self.compress = self._stream.compress
+
+    def finish(self, data: bytes) -> bytes:
+        """In one step: should this be all of it, the frame says its length, and takes a fifth less time."""
+        return self._stream.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+class _Gzip:
+    def __init__(self) -> None:
+        self._stream = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _ISAL_LARGEST_WINDOW_GZIP)
+        self.compress = self._stream.compress
+
+    def finish(self, data: bytes) -> bytes:
+        return self._stream.compress(data) + self._stream.flush()
 
 
 class Compressor:
@@ -165,8 +189,7 @@ class Compressor:
     """
 
     def __init__(self) -> None:
-        gzip = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _ISAL_LARGEST_WINDOW_GZIP)
-        self._streams: dict[str, _Stream] = {"zstd": zstd.ZstdCompressor(ZSTD_LEVEL), "gzip": gzip}
+        self._streams: dict[str, _Stream] = {"zstd": _Zstd(), "gzip": _Gzip()}
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> dict[str, bytes]:
@@ -178,7 +201,7 @@ class Compressor:
 
     def finish(self) -> dict[str, bytes]:
         rest = bytes(self._waiting)
-        return {coding: stream.compress(rest) + stream.flush() for coding, stream in self._streams.items()}
+        return {coding: stream.finish(rest) for coding, stream in self._streams.items()}
 
 
 class Plain:
@@ -204,6 +227,20 @@ async def decompressed(blocks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                     yield piece
 
 
-async def decompress(data: bytes, length: int) -> bytes:
-    """What zstd made the data of, which should be so many bytes; no more than one byte beyond."""
-    return await run(lambda coded: zstd.ZstdDecompressor().decompress(coded, length + 1), data, length)
+def decompress_at_once(
+    data: bytes, length: int, decompressor: zstandard.ZstdDecompressor = _AT_ONCE
+) -> bytes | None:
+    """What zstd made the data of; None when that is not just so many bytes."""
+    try:
+        found = decompressor.decompress(data, length)
+    except zstandard.ZstdError:
+        return None
+    return found if len(found) == length else None
+
+
+async def decompress(data: bytes, length: int) -> bytes | None:
+    """The same, without holding up the event loop."""
+    if length < IN_THREAD_BYTES:
+        return decompress_at_once(data, length)
+    own = zstandard.ZstdDecompressor()
+    return await asyncio.get_running_loop().run_in_executor(None, decompress_at_once, data, length, own)

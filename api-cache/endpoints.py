@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 OWN = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
+def path_of(target: str) -> str:
+    """What a target's path means: a letter may be percent-encoded, and is the same one (RFC 9110 §4.2.3)."""
+    path, _, _ = target.partition("?")
+    return unquote(path) if "%" in path else path
+
+
 class Endpoints:
     """Answers for them. `shared` is the memory of all workers' counters."""
 
@@ -32,11 +38,10 @@ class Endpoints:
 
     def answer(self, request: Request) -> Reply | None:
         """None when the target is not ours."""
-        path, _, query = request.target.partition("?")
-        if "%" in path:
-            path = unquote(path)  # a letter may be percent-encoded, and is the same one (RFC 9110 §4.2.3)
+        path = path_of(request.target)
         if path not in OWN:
             return None
+        _, _, query = request.target.partition("?")
         with self._flask.test_request_context(path, method=request.method, query_string=query):
             response = self._flask.full_dispatch_request()
         content = response.get_data()

@@ -1,8 +1,8 @@
-"""The shortest path: a plain GET of what lies fresh in memory, answered from bytes that are ready to send.
+"""The shortest paths: a plain GET of what is fresh, answered from bytes that are ready to send.
 
-It never decides anything of its own. The full path (proxy.py) answers first; what it sent is remembered
-here for requests that differ in nothing that its rules look at, and only until the entry's lifetime ends
-or memory drops it.
+They never decide anything of their own. What the full path (proxy.py) sent is remembered here for requests
+that differ in nothing that its rules look at, and only until the entry's lifetime ends or memory drops it.
+What it would send of a target's only entry to all who ask plainly is stored with that, for the first of them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import coding
 from server.sending import status_line
 from store.memory import Memory, Page, Plain, Prepared, Selecting
-from store.stored import names_of
+from store.stored import body_name, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from httpcache.messages import Entry
+    from httpcache.messages import Entry, Headers
     from observability.access import Note
     from replies import Reply
+    from store.stored import Ready
 
 DECIDING = frozenset(
     (
@@ -61,6 +63,36 @@ class Hits:
         page.is_used = True
         return found, int(age)
 
+    def first(self, page: Page, fields: dict[bytes, bytes]) -> tuple[Prepared, int] | None:
+        """The answer to a plain GET with these fields out of what was only just read, and its age."""
+        ready = page.found.ready if page.found is not None and _is_plain(fields) else None
+        if ready is None or not ready.lines:
+            return None
+        age = self.clock() - ready.response_time + ready.initial_age
+        if not ready.initial_age <= age < ready.lifetime:
+            return None
+        accept = fields.get(b"accept-encoding")
+        chosen = coding.negotiate(None if accept is None else accept.decode("latin-1"), ready.lines)
+        body = self._body(page, ready, chosen)
+        if body is None:
+            return None
+        note = self.note("GET", page.target, ready.status, "hit")
+        answer = _prepared(ready.status, ready.lines[chosen], body, ready, note)
+        page.selecting = () if "identity" in ready.bodies else (b"accept-encoding",)
+        self.memory.prepare(page, _selecting(page, fields), answer)
+        return answer, int(age)
+
+    def _body(self, page: Page, ready: Ready, chosen: str) -> bytes | None:
+        """The content, if it is at hand; what takes longer is left to the full path."""
+        body = page.body(ready, chosen)
+        source = page.body(ready, coding.CODINGS[0]) if body is None else None
+        if source is None or ready.length > min(coding.IN_THREAD_BYTES, self.memory.max_body_bytes):
+            return body
+        body = coding.decompress_at_once(source, ready.length)
+        if body is not None:
+            self.memory.add_body(page, body_name(ready.body_id, chosen), body)
+        return body
+
     def remember(self, fields: dict[bytes, bytes], reply: Reply) -> None:
         """Keep a plain hit of the full path for the requests to come."""
         page, stored = reply.page, reply.stored
@@ -68,17 +100,20 @@ class Hits:
             return
         page.selecting = page.selecting or _names_selecting(page)
         note = self.note("GET", page.target, reply.status, reply.cache)
-        answer = _prepared(reply, reply.content, stored.entry, note)
+        answer = _prepared(reply.status, _lines(reply.headers), reply.content, stored.entry, note)
         self.memory.prepare(page, _selecting(page, fields), answer)
 
 
-def _prepared(reply: Reply, body: bytes, entry: Entry, note: Note) -> Prepared:
-    *lines, age, ours = reply.headers
+def _lines(headers: Headers) -> str:
+    *lines, age, ours = headers
     assert (age[0], ours[0]) == ("Age", "Cache-Status")  # noqa: S101  # httpcache.status adds them last
-    head = "".join(map("%s: %s\r\n".__mod__, lines)).encode("latin-1")
+    return "".join(map("%s: %s\r\n".__mod__, lines))
+
+
+def _prepared(status: int, lines: str, body: bytes, entry: Entry | Ready, note: Note) -> Prepared:
     return Prepared(
-        status=reply.status,
-        head=status_line(reply.status) + head + b"Content-Length: %d\r\n" % len(body),
+        status=status,
+        head=b"%b%bContent-Length: %d\r\n" % (status_line(status), lines.encode("latin-1"), len(body)),
         body=body,
         made=entry.response_time - entry.initial_age,
         least_age=entry.initial_age,

@@ -10,7 +10,6 @@ from httpcache import fields, storing, validation, variants
 from httpcache.storing import Refusal
 from sharing.fetch import Storing, Unstored
 from sharing.flights import Validated
-from store.memory import Page
 from store.stored import select
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Keeper:
     async def freshen(self, view: View, entry: Entry, exchange: Exchange) -> Validated:
         """A 304 updates all that it is about; other processes see it as soon as Redis does."""
         pairs = [(each, self._freshened(each, entry, exchange)) for each in view.page.stored]
-        page = Page(view.page.target, tuple(after for _, after in pairs), view.page.bodies)
+        page = view.page.with_stored(tuple(after for _, after in pairs))
         self.levels.changed(view)
         refusals = [
             await self._put_back(view, after, exchange) if after is not before else None

@@ -57,20 +57,25 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     deserted: set[Changing] = field(default_factory=set)
     """What goes on though its client has left."""
 
-    async def respond(self, request: Request, content: Content | None = None) -> Reply:
-        """The answer to a request, whatever happens; only its content may still fail, with OriginError."""
+    async def respond(
+        self, request: Request, content: Content | None = None, view: View | None = None
+    ) -> Reply:
+        """The answer to a request, whatever happens; only its content may still fail, with OriginError.
+
+        `view`: what was seen just now of its target, if anything was.
+        """
         is_read = request.method in ("GET", "HEAD")
         try:
             if is_read and content is None:
-                return await self._look_up(request)
+                return await self._look_up(request, view)
             return await self._forward(request, content, Fwd.BYPASS if is_read else Fwd.METHOD)
         except OriginError as error:
             return replies.failure(error, Fwd.BYPASS if is_read else Fwd.METHOD)
 
     # ---- look up
 
-    async def _look_up(self, request: Request, *, looks: int = MAX_LOOKS) -> Reply:
-        view = await self.levels.view(request.target)
+    async def _look_up(self, request: Request, view: View | None = None, *, looks: int = MAX_LOOKS) -> Reply:
+        view = view or await self.levels.view(request.target)
         decision = reuse.decide(request, view.entries, self.clock(), self.policy)
         match decision:
             case Serve():

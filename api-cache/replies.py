@@ -66,25 +66,19 @@ class Form(NamedTuple):
 def form(request: Request, stored: Stored) -> Form:
     """The form that the request prefers (RFC 9110 §12.5.3)."""
     chosen = _coding_for(request, stored)
-    headers = coding.coded_headers(stored.entry.headers, chosen, coded=stored.is_coded)
     tag = stored.entry.etag
     entry = stored.entry._replace(
-        headers=headers.without(("content-length",)),
-        etag=coding.own_tag(tag, chosen) if tag else None,
+        headers=stored.headers_in(chosen), etag=coding.own_tag(tag, chosen) if tag else None
     )
-    length = stored.bodies[chosen].length if chosen in stored.bodies else stored.length
+    length = stored.length_in(chosen)
     return Form(stored, chosen, entry, length, ranges.select(request, entry, length))
 
 
 def _coding_for(request: Request, stored: Stored) -> str:
-    """The coding that the client prefers, or none when someone wants no transformation (RFC 9111 §5.2.1.6).
-
-    The origin may have said so only when it confirmed what was stored before in codings of ours.
-    """
-    is_kept_as_it_is = stored.is_coded and coding.is_untouchable(stored.entry.headers)
-    if is_kept_as_it_is or "no-transform" in reuse.request_directives(request):
+    """The coding that the client prefers, or none when it wants no transformation (RFC 9111 §5.2.1.6)."""
+    if "no-transform" in reuse.request_directives(request):
         return "identity"
-    return coding.negotiate(request.headers.get("accept-encoding"), stored.bodies)
+    return coding.negotiate(request.headers.get("accept-encoding"), stored.codings)
 
 
 def without_content(request: Request, shown: Form, age: float, member: str) -> Reply | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from observability.access import Note
     from origin.client import Content
     from replies import Reply
+    from store.levels import View
     from store.memory import Plain, Prepared
 
 Fields = dict[bytes, bytes]
@@ -40,11 +41,16 @@ class Application(Protocol):
     def hit(self, plain: Plain, now: float) -> tuple[Prepared, int] | None:
         """That answer, and its age; `now` is in monotonic seconds."""
 
-    async def catch_up(self, target: bytes) -> bool:
-        """Wait until memory is known to be in step with Redis, when `hit` may know this target."""
+    async def look(self, target: bytes, fields: Fields) -> tuple[tuple[Prepared, int] | None, View | None]:
+        """A ready answer to a GET that `hit` did not know, and its age; and what was seen of the target."""
 
-    async def respond(self, request: Request, fields: Fields | None, content: Content | None) -> Reply:
-        """Any answer. `fields` are those that `hit` would see, None where it would not be asked."""
+    async def respond(
+        self, request: Request, fields: Fields | None, content: Content | None, view: View | None
+    ) -> Reply:
+        """Any answer. `fields` are those that `hit` would see, None where it would not be asked.
+
+        `view` is what `look` saw.
+        """
 
     def refuse(self, status: int, detail: str) -> Reply:
         """The answer to what is no valid request."""

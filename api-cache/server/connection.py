@@ -18,6 +18,7 @@ from .wire import Wire
 if TYPE_CHECKING:
     from httpcache.messages import Response
     from replies import Reply
+    from store.levels import View
     from store.memory import Plain, Prepared
 
     from .application import Application, Fields
@@ -183,23 +184,35 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     async def _answer(self, incoming: Incoming) -> None:
         identifier = given_id(incoming.fields) or self._app.request_id()
-        plain = incoming.plain_fields
-        if plain is not None and await self._hit_late(incoming, plain):
-            return
+        hit, reply = None, None
         try:
-            reply = await self._reply(incoming, plain, identifier)
+            hit, view = await self._look(incoming)
+            if hit is None:
+                reply = await self._reply(incoming, view, identifier)
         except asyncio.CancelledError:
             self._record(incoming, identifier, CLIENT_LEFT, "detail=client-left", 0)
             raise
-        incoming.is_answered = True
-        await self._send(incoming, reply, identifier)
+        if reply is not None:
+            incoming.is_answered = True
+            await self._send(incoming, reply, identifier)
+        elif hit is not None:
+            self._send_found(*hit, incoming.begun, identifier, traceparent(incoming.fields))
+            await self._wire.drained(self._app.patience.stall)
 
-    async def _reply(self, incoming: Incoming, plain: Fields | None, identifier: str) -> Reply:
+    async def _look(self, incoming: Incoming) -> tuple[tuple[Prepared, int] | None, View | None]:
+        """A ready answer that is not in memory, unless it is to be the last and say so; and what was seen."""
+        plain = incoming.plain_fields
+        if plain is None or not incoming.is_simple or incoming.refusal is not None:
+            return None, None
+        hit, view = await self._app.look(incoming.target, plain)
+        return None if self._is_last else hit, view
+
+    async def _reply(self, incoming: Incoming, view: View | None, identifier: str) -> Reply:
         """What the application says, or that it is refused, which may show only as its content comes."""
         refused = self._refusal(incoming)
         if refused is not None:
             return refused
-        reply = await self._ask(incoming, plain, identifier)
+        reply = await self._ask(incoming, view, identifier)
         refused = self._refusal(incoming)
         if refused is None:
             return reply
@@ -211,13 +224,13 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         why = incoming.refusal
         return None if why is None else self._app.refuse(why.status, why.detail)
 
-    async def _ask(self, incoming: Incoming, plain: Fields | None, identifier: str) -> Reply:
+    async def _ask(self, incoming: Incoming, view: View | None, identifier: str) -> Reply:
         content = None
         if incoming.has_content:
             parts = incoming.content(self._wire, self._app.patience.stall)
             content = Content(incoming.length, parts)
         request = incoming.request(identifier, lambda interim: self._send_interim(incoming, interim))
-        return await self._app.respond(request, plain, content)
+        return await self._app.respond(request, incoming.plain_fields, content, view)
 
     def _send_interim(self, incoming: Incoming, interim: Response) -> None:
         """Hand on what precedes the final answer, if the client can read it, and takes what it gets.
@@ -226,16 +239,6 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         """
         if incoming.version == "1.1" and not incoming.is_answered and self._wire.is_free:
             self._wire.write_whole(interim_head(interim), b"")
-
-    async def _hit_late(self, incoming: Incoming, fields: Fields) -> bool:
-        """A plain hit that had to wait until memory was known to be in step with Redis."""
-        if not incoming.is_simple or self._last or not await self._app.catch_up(incoming.target):
-            return False
-        hit = self.find_hit(incoming.target, fields)
-        if hit is not None:
-            self.send_hit(hit, fields, incoming.begun)
-            await self._wire.drained(self._app.patience.stall)
-        return hit is not None
 
     async def _send(self, incoming: Incoming, reply: Reply, identifier: str) -> None:
         sending = Sending(incoming, reply)

@@ -14,7 +14,7 @@ from origin.errors import RestLost
 from . import layout
 from .breaker import BREAKER_SECONDS, StoreUnavailable
 from .memory import Page
-from .stored import BLOCK_BYTES, target_hash
+from .stored import BLOCK_BYTES, body_name, target_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
@@ -89,8 +89,8 @@ class Levels:
             found = await self._store.find(key)
         except StoreUnavailable:
             return View(key, Page(target, ()), storable=False)
-        page = Page(target, found.stored, {**self._memory.bodies(key, found.stored), **found.bodies})
-        if for_memory and found.stored:
+        page = Page(target, None, self._memory.bodies(key, found), found)
+        if for_memory and found.fields:
             self._memory.put(key, page, begun)
         return View(key, page, found.generation, found.uncacheable)
 
@@ -124,22 +124,24 @@ class Levels:
 
     async def _held(self, view: View, stored: Stored, chosen: str, length: int) -> bytes | None:
         """The whole of a body that memory may hold."""
-        name, bodies = stored.body_name(chosen), view.page.bodies
-        data = bodies.get(name)
+        data = view.page.body(stored, chosen)
         if data is None:
-            whole = functools.partial(self._whole, view, stored, chosen)
-            is_at_hand = stored.body_name(_source(stored, chosen)) in bodies
+            name, whole = (
+                body_name(stored.body_id, chosen),
+                functools.partial(self._whole, view, stored, chosen),
+            )
+            is_at_hand = view.page.body(stored, _source(stored, chosen)) is not None
             data = await (
                 whole() if is_at_hand and length < coding.IN_THREAD_BYTES else self._once(name, whole)
             )
             if data is None or len(data) != length:
                 return None
-            self._memory.add_body(view.key, view.page, name, data)
+            self._memory.add_body(view.page, name, data)
         return data
 
     async def _whole(self, view: View, stored: Stored, chosen: str) -> bytes | None:
         source = _source(stored, chosen)
-        data = view.page.bodies.get(stored.body_name(source))
+        data = view.page.body(stored, source)
         if data is None:
             data = await self._store.body(view.key, stored, source)
         return data if data is None or source == chosen else await coding.decompress(data, stored.length)
@@ -149,7 +151,7 @@ class Levels:
         source = _source(stored, chosen)
         is_as_stored = source == chosen
         number = first // BLOCK_BYTES if is_as_stored else 0
-        block = view.page.bodies.get(stored.body_name(source))
+        block = view.page.body(stored, source)
         if block is None or len(block) > BLOCK_BYTES:
             block = await self._store.block(view.key, stored, source, number)
         if block is None:
@@ -201,7 +203,7 @@ class Levels:
         """What is left of a target when one of its entries goes: its body is lost, or it holds no more."""
         await self._forget(view.key, stored)
         left = tuple(each for each in view.page.stored if each is not stored)
-        return view._replace(page=Page(view.page.target, left, view.page.bodies))
+        return view._replace(page=view.page.with_stored(left))
 
     async def _forget(self, key: str, stored: Stored) -> None:
         self._memory.drop(key)

@@ -15,12 +15,15 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .stored import body_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from observability.access import Note
 
-    from .stored import Stored
+    from .found import Found
+    from .stored import Ready, Stored
 
 _OVERHEAD_BYTES = 2048
 """What a page costs beside its bodies and prepared answers: headers, dictionaries."""
@@ -70,9 +73,12 @@ class Page:
     """All that is stored of one target, with those bodies that were asked for."""
 
     target: str
-    stored: tuple[Stored, ...]
+    _stored: tuple[Stored, ...] | None
+    """None: those in `found`."""
     bodies: dict[str, bytes] = field(default_factory=dict)
-    """By body id and content coding."""
+    """By body id and content coding; not all of those in `found`."""
+    found: Found | None = None
+    """The target's index in Redis, if this is what it was read from."""
     prepared: dict[Selecting, Prepared] = field(default_factory=dict)
     """Ready answers to plain requests (hits.py)."""
     selecting: tuple[bytes, ...] = ()
@@ -82,6 +88,26 @@ class Page:
     """All in all."""
     is_used: bool = False
     """Since it last was the newest one."""
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        if self._stored is None:
+            self._stored = self.found.stored if self.found is not None else ()
+        return self._stored
+
+    def with_stored(self, stored: tuple[Stored, ...]) -> Page:
+        """With other entries, which may have the same bodies."""
+        return Page(self.target, stored, self.bodies, self.found)
+
+    def body(self, stored: Stored | Ready, coding: str) -> bytes | None:
+        """An entry's body in this coding, if it is at hand."""
+        name = body_name(stored.body_id, coding)
+        data = self.bodies.get(name)
+        if data is None and self.found is not None and coding in stored.bodies:
+            data = self.found.small_body(stored.body_id, coding, stored.bodies[coding])
+            if data is not None:
+                self.bodies[name] = data
+        return data
 
 
 @dataclass(slots=True)
@@ -136,12 +162,12 @@ class Memory:
             page.is_used = True
         return page
 
-    def bodies(self, key: str, stored: tuple[Stored, ...]) -> dict[str, bytes]:
+    def bodies(self, key: str, found: Found) -> dict[str, bytes]:
         """The bodies held of what Redis says it has; a body never changes, so these need no watch."""
         page = self._pages.get(key)
         if page is None:
             return {}
-        current = {each.body_id for each in stored}
+        current = {each.body_id for each in found.stored}
         return {name: data for name, data in page.bodies.items() if name.partition(":")[0] in current}
 
     def begin(self) -> int:
@@ -153,22 +179,23 @@ class Memory:
         if self._changed_at.get(key, self._floor) > begun or not self.max_bytes:
             return
         self.drop(key)
-        page.size = _OVERHEAD_BYTES + sum(map(len, page.bodies.values()))
+        read = page.found.fields.values() if page.found is not None else ()
+        page.size = _OVERHEAD_BYTES + sum(map(len, page.bodies.values())) + sum(map(len, read))
         self._pages[key] = page
         self._targets[page.target.encode("latin-1")] = page
         self.size += page.size
         self._shrink()
 
-    def add_body(self, key: str, page: Page, body_id: str, data: bytes) -> None:
+    def add_body(self, page: Page, name: str, data: bytes) -> None:
         """Keep a body with its page, if the page is still the one in use."""
-        if self._pages.get(key) is not page or body_id in page.bodies or len(data) > self.max_body_bytes:
+        if not self._is_in_use(page) or name in page.bodies or len(data) > self.max_body_bytes:
             return
-        page.bodies[body_id] = data
+        page.bodies[name] = data
         self._grow(page, len(data))
 
     def prepare(self, page: Page, selecting: Selecting, answer: Prepared) -> None:
         """Keep an answer with its page, if the page is still the one in use."""
-        if self._targets.get(page.target.encode("latin-1")) is not page:
+        if not self._is_in_use(page):
             return
         if selecting in page.prepared:
             page.prepared[selecting] = answer  # of the same size
@@ -181,6 +208,9 @@ class Memory:
         size = answer.size + sum(len(value) for _, value in selecting if value is not None)
         page.prepared_bytes += size
         self._grow(page, size)
+
+    def _is_in_use(self, page: Page) -> bool:
+        return self._targets.get(page.target.encode("latin-1")) is page
 
     def _grow(self, page: Page, size: int) -> None:
         page.size += size

@@ -11,7 +11,6 @@ import itertools
 import re
 import secrets
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from redis.exceptions import ResponseError
@@ -19,15 +18,17 @@ from redis.exceptions import ResponseError
 from . import layout
 from . import stored as codec
 from .breaker import Breaker, Deadline, StoreUnavailable
+from .found import Found
 from .links import FAILURES, Links
-from .stored import BLOCK_BYTES, SMALL_BYTES, Body, Stored, checksum, variant_key
+from .stored import BLOCK_BYTES, SMALL_BYTES, checksum, variant_key
 from .watch import Watch
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .links import Argument
+    from .stored import Stored
     from .watch import Events
 
 LOCK_SECONDS = 2.0
@@ -45,19 +46,6 @@ _SETTLED_TOGETHER = 100
 """So many invalidations are told in one step, which takes Redis a few milliseconds."""
 _SECONDS_BETWEEN_LOOKS = 0.05
 """For invalidations that Redis has not heard of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is stored of a target."""
-
-    stored: tuple[Stored, ...]
-    generation: bytes
-    """That of its last invalidation; else the era."""
-    uncacheable: tuple[bool, bool]
-    """See View."""
-    bodies: Mapping[str, bytes] = field(default_factory=dict)
-    """Those that came along, by their names; a small one always does."""
 
 
 class Store:
@@ -82,7 +70,7 @@ class Store:
     # ---- reading
 
     async def find(self, key: str) -> Found:
-        """All variants of a target that are readable, with their small bodies."""
+        """What is stored of a target, with small bodies."""
         await self._settle((key,))
         # In this order: what is invalidated meanwhile is found, if at all, with the generation before.
         noted, index = await self._try(
@@ -91,34 +79,16 @@ class Store:
         if not isinstance(noted, list) or not isinstance(index, dict):
             await self._give_up(TypeError("not what was asked for"))
         generation, era, without, having = noted
-        stored = tuple(self._decoded(layout.entries(index)))
-        bodies = {name: data for each in stored for name, data in self._small_bodies(each, index)}
         marks = without is not None, having is not None
-        return Found(stored, generation or era or await self._new_era(), marks, bodies)
+        return Found(index, generation or era or await self._new_era(), marks, self._damaged)
 
     async def _new_era(self) -> bytes:
         """An era, where there is none: since the beginning, or since all was lost."""
         era = await self._run(layout.NEW_ERA, (layout.ERA,), secrets.token_hex(8))
         return era if isinstance(era, bytes) else await self._give_up(TypeError("not what was asked for"))
 
-    def _decoded(self, values: Iterable[bytes]) -> Iterator[Stored]:
-        for value in values:
-            stored = codec.decode(value)
-            if stored is not None:
-                yield stored
-            else:
-                self._count("corrupt")
-
-    def _small_bodies(self, stored: Stored, index: Mapping[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
-        """Those that lie in the index, as far as they are whole, with their names."""
-        for coding, body in stored.bodies.items():
-            data = layout.small_body(index, stored.body_id, coding)
-            if data is None:
-                continue
-            if body == Body(len(data), (checksum(data),)):
-                yield stored.body_name(coding), data
-            else:
-                self._count("corrupt")
+    def _damaged(self) -> None:
+        self._count("corrupt")
 
     async def body(self, key: str, stored: Stored, coding: str) -> bytes | None:
         """A whole body; None when it is gone or damaged."""

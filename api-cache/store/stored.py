@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from coding import coded_headers, is_untouchable
 from httpcache import variants
 from httpcache.messages import Entry, Headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from httpcache.messages import Request
 
-FORMAT = 1
+Document = dict[str, Any]
+"""What an entry is in Redis."""
+
+FORMAT = 2
 """To be raised whenever the meaning of what is written changes: what another format wrote counts as
 absent."""
 BLOCK_BYTES = 512 * 1024
@@ -50,19 +54,54 @@ class Stored(NamedTuple):
         """Its name among the variants of its target."""
         return f"{variant_key(self.entry)}:{self.body_id}"
 
-    def body_name(self, coding: str) -> str:
-        """Of its body in a content coding, as the memory level has it."""
-        return f"{self.body_id}:{coding}"
-
     @property
     def is_coded(self) -> bool:
         """Whether it is stored in codings of ours."""
         return "identity" not in self.bodies
 
+    @property
+    def codings(self) -> Collection[str]:
+        """Those to choose from, beside "identity".
+
+        None where the origin forbids any transformation (RFC 9111 §5.2.2.6). It may have said so only when it
+        confirmed what was stored before in codings of ours.
+        """
+        return () if self.is_coded and is_untouchable(self.entry.headers) else self.bodies.keys()
+
+    def headers_in(self, coding: str) -> Headers:
+        """Its fields as they are true of the content in this coding, but for its length."""
+        headers = coded_headers(self.entry.headers, coding, coded=self.is_coded)
+        return headers.without(("content-length",))
+
+    def length_in(self, coding: str) -> int:
+        return self.bodies[coding].length if coding in self.bodies else self.length
+
+
+class Ready(NamedTuple):
+    """What a plain hit needs of an only entry."""
+
+    body_id: str
+    status: int
+    lines: Mapping[str, str]
+    """Its field lines in each content coding to choose from, but for Content-Length, Age and what is ours;
+    none where it is not for whoever asks plainly."""
+    length: int
+    bodies: Mapping[str, Body]
+    """See Stored, as of `length`."""
+    response_time: float
+    """See Entry, as of the others."""
+    initial_age: float
+    lifetime: float
+
 
 def target_hash(target: str) -> str:
     """The key of a target: the same in every process, replica and restart."""
     return hashlib.sha256(target.encode("latin-1")).hexdigest()
+
+
+def body_name(body_id: str, coding: str) -> str:
+    """Of a body in a content coding, as the memory level has it."""
+    return f"{body_id}:{coding}"
 
 
 def variant_key(entry: Entry) -> str:
@@ -83,12 +122,20 @@ def encode(stored: Stored) -> bytes:
         "headers": list(entry.headers.without(("content-length",))),  # which depends on the coding
         "selecting": entry.selecting,
         "entry": {name: getattr(entry, name) for name in _ENTRY_FIELDS},
+        "ready": {} if entry.selecting or entry.always_validate else _lines(stored),
     }
     text = orjson.dumps(document)
     return b"%d %08x " % (FORMAT, checksum(text)) + text
 
 
-def decode(data: bytes) -> Stored | None:
+def _lines(stored: Stored) -> dict[str, str]:
+    return {
+        coding: "".join(map("%s: %s\r\n".__mod__, stored.headers_in(coding)))
+        for coding in ("identity", *stored.codings)
+    }
+
+
+def opened(data: bytes) -> Document | None:
     """None for whatever `encode` of this format did not write."""
     version, _, rest = data.partition(b" ")
     check, _, text = rest.partition(b" ")
@@ -96,10 +143,36 @@ def decode(data: bytes) -> Stored | None:
         return None
     try:
         document = orjson.loads(text)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def ready_of(document: Document) -> Ready | None:
+    """None for what is not ready for those who ask plainly, or not written by `encode`."""
+    try:
+        entry = document["entry"]
+        return Ready(
+            body_id=document["id"],
+            status=entry["status"],
+            lines=document["ready"],
+            length=document["length"],
+            bodies=_bodies(document),
+            response_time=entry["response_time"],
+            initial_age=entry["initial_age"],
+            lifetime=entry["lifetime"],
+        )
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+
+
+def stored_of(document: Document) -> Stored | None:
+    """None for what was not written by `encode`."""
+    try:
         return Stored(
             body_id=document["id"],
             length=document["length"],
-            bodies={coding: Body(body[0], tuple(body[1:])) for coding, body in document["bodies"].items()},
+            bodies=_bodies(document),
             entry=Entry(
                 headers=Headers(map(tuple, document["headers"])),
                 selecting=tuple((name, value) for name, value in document["selecting"]),
@@ -108,6 +181,10 @@ def decode(data: bytes) -> Stored | None:
         )
     except (ValueError, TypeError, KeyError, IndexError):
         return None
+
+
+def _bodies(document: Document) -> dict[str, Body]:
+    return {coding: Body(length, tuple(sums)) for coding, (length, *sums) in document["bodies"].items()}
 
 
 def select(stored: tuple[Stored, ...], entry: Entry) -> Stored:

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import itertools
 
@@ -95,3 +96,21 @@ def test_both_codings_come_back_as_they_were():
     made = coded(parts)
     assert gzip.decompress(made["gzip"]) == b"".join(parts)
     assert zstd.decompress(made["zstd"]) == b"".join(parts)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2048, coding.CODED_BYTES, coding.CODED_BYTES + 1, 200_000])
+def test_what_is_whole_is_decompressed_to_just_so_many_bytes(size):
+    body = (b"some text, " * 20_000)[:size]
+    data = coded([body])["zstd"]
+
+    def both(data, length):
+        return coding.decompress_at_once(data, length), asyncio.run(coding.decompress(data, length))
+
+    assert both(data, size) == (body, body)
+    for wrong, length in (
+        (data, size + 1),
+        (data, abs(size - 1)),
+        (data[: len(data) // 2], size),
+        (b"garbage", size),
+    ):
+        assert both(wrong, length) == (None, None)

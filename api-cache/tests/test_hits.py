@@ -1,4 +1,4 @@
-"""The short path answers exactly as the full one: each request goes to both, in any order, at any moment."""
+"""The short paths answer exactly as the full one: each request goes to all, in any order, at any moment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 
+import pytest
 from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,9 +21,9 @@ from observability.counters import Counters
 from origin.errors import OriginUnreachable
 from server.sending import status_line
 from store.breaker import StoreUnavailable
-from store.memory import MAX_PREPARED, Memory
-from store.shared import Found
-from store.stored import Body, Stored
+from store.found import Found
+from store.memory import MAX_PREPARED, Memory, Page
+from store.stored import Body, Stored, checksum, encode
 
 VALUES = {
     "accept-encoding": ["gzip", "zstd", "gzip, zstd", "identity", "gzip;q=0", "br", ""],
@@ -50,6 +51,14 @@ TEXT = b"the content\n" * 100
 FORMS = {"identity": TEXT, "gzip": gzip.compress(TEXT), "zstd": zstd.compress(TEXT)}
 
 
+def found_of(stored):
+    """An index with these entries, and the bodies of the first."""
+    fields = {each.field.encode(): encode(each) for each in stored}
+    for name in stored[0].bodies:
+        fields[f"s:{stored[0].body_id}:{name}".encode()] = FORMS[name]
+    return Found(fields, b"1", (False, False), lambda: pytest.fail("damaged"))
+
+
 class HeldStore:
     """A Redis that holds one target's entries, and in which nothing can be stored."""
 
@@ -57,10 +66,7 @@ class HeldStore:
         self.stored = stored
 
     async def find(self, _key):
-        return Found(self.stored, None, uncacheable=(False, False))
-
-    async def body(self, _key, _stored, coding):
-        return FORMS[coding]
+        return found_of(self.stored)
 
     async def lock(self, _):
         raise StoreUnavailable
@@ -80,7 +86,9 @@ def stored_answers(lines, selecting, *, coded):
     exchange = Exchange(request, Response(200, headers), 1000.0, 1000.0)
     entry = storing.entry(exchange, Policy())
     names = ("zstd", "gzip") if coded else ("identity",)
-    return Stored("id", entry, len(TEXT), {name: Body(len(FORMS[name]), (0,)) for name in names})
+    return Stored(
+        "id", entry, len(TEXT), {name: Body(len(FORMS[name]), (checksum(FORMS[name]),)) for name in names}
+    )
 
 
 def make_memory():
@@ -105,6 +113,11 @@ def find(hits, target, fields):
     return None if plain is None else hits.find(plain, time.monotonic())
 
 
+def first(stored, clock, fields):
+    """The answer of who only just read it."""
+    return Hits(make_memory(), clock, a_note).first(Page("/x", None, found=found_of(stored)), fields)
+
+
 def head_of(reply):
     """The head as the server would send it, as a set of lines: the order of fields has no meaning here."""
     lines = {f"{name}: {value}" for name, value in reply.headers} | {f"Content-Length: {reply.length}"}
@@ -113,7 +126,7 @@ def head_of(reply):
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ANSWERS), request_fields, st.booleans(), steps)
-def test_the_short_path_says_what_the_full_path_says(lines, selecting, coded, requests):
+def test_the_short_paths_say_what_the_full_path_says(lines, selecting, coded, requests):
     asyncio.run(_compare(lines, selecting, coded, requests))
 
 
@@ -126,10 +139,9 @@ async def _compare(lines, selecting, coded, requests):
         now += seconds
         given_fields = {name.encode(): value.encode() for name, value in fields}
         is_plain = len(given_fields) == len(fields)
-        short = find(hits, b"/x", given_fields) if is_plain else None
+        short = (find(hits, b"/x", given_fields), first(stored, hits.clock, given_fields)) if is_plain else ()
         reply = await proxy.respond(Request("GET", "/x", Headers(fields)))
-        if short is not None:
-            found, age = short
+        for found, age in filter(None, short):
             assert set(found.render(age).decode().splitlines()) == {*head_of(reply), "X-Request-ID: "}
             assert found.body == reply.content
             assert reply.cache == "hit"
@@ -160,6 +172,40 @@ def test_what_the_short_path_remembers_counts_as_memory():
     memory.clear()
     hits.remember({}, reply)
     assert memory.size == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_taken"),
+    [
+        (("Cache-Control: max-age=10",), True),
+        (("Cache-Control: max-age=1",), False),
+        (("Cache-Control: max-age=10, no-cache",), False),
+        (("Cache-Control: max-age=10", "Vary: X-A"), False),
+    ],
+    ids=["fresh", "stale", "no-cache", "vary"],
+)
+@pytest.mark.parametrize("coded", [True, False])
+def test_what_is_first_read_is_answered_by_the_short_path(lines, is_taken, coded):
+    stored = stored_answers(lines, [], coded=coded)
+    for accept, content in (("gzip", FORMS["gzip"]), ("zstd", FORMS["zstd"]), ("identity", TEXT)):
+        found = first((stored,), lambda: 1002.0, {b"accept-encoding": accept.encode()})
+        assert (found is not None) == is_taken
+        if found is not None:
+            assert found[0].body == (content if coded else TEXT)
+    assert first((stored,), lambda: 1002.0, {b"cache-control": b"no-cache"}) is None
+    other = stored._replace(body_id="other", entry=stored.entry._replace(selecting=(("x-a", "1"),)))
+    assert first((stored, other), lambda: 1002.0, {}) is None
+
+
+def test_what_is_first_answered_by_the_short_path_is_remembered():
+    stored = stored_answers(ANSWERS[0], [], coded=True)
+    proxy, memory = make_proxy((stored,), lambda: 1002.0)
+    hits = Hits(memory, proxy.clock, a_note)
+    view = asyncio.run(proxy.levels.view("/x"))
+    before, fields = memory.size, {b"accept-encoding": b"identity"}
+    assert hits.first(view.page, fields) == find(hits, b"/x", fields)
+    assert memory.size > before + len(TEXT)
+    assert find(hits, b"/x", {b"accept-encoding": b"gzip"}) is None
 
 
 def test_the_short_path_is_taken_at_all():

@@ -16,8 +16,8 @@ from observability.counters import Counters
 from sharing.fetch import Unstored
 from sharing.flights import Flight, Flights
 from store.breaker import StoreUnavailable
+from store.found import Found
 from store.memory import Memory, Page
-from store.shared import Found
 from store.stored import Body, Stored, target_hash
 
 NOW = 1000.0
@@ -75,7 +75,7 @@ class EmptyStore:
     """A Redis that keeps nothing, and holds nothing of what memory has: that was invalidated just now."""
 
     async def find(self, _key):
-        return Found((), b"1", uncacheable=(False, False))
+        return Found({}, b"1", (False, False), lambda: None)
 
     def writer(self, *_):
         return Unstored()
