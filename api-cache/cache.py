@@ -83,8 +83,12 @@ class Cache:  # pylint: disable=too-many-instance-attributes
             return None, None
         view = await self.proxy.levels.view(text)
         plain = self.plain(target, fields)
-        hit = self.hit(plain, time.monotonic()) if plain is not None else None
-        return hit or self.hits.first(view.page, fields), view
+        known = self.hit(plain, time.monotonic()) if plain is not None else None
+        found = known or self.hits.first(view.page, fields)
+        if found is not None and known is None:
+            # Once this client has it.
+            asyncio.get_running_loop().call_soon(self.hits.keep, view.page, fields, found[0])
+        return found, view
 
     async def respond(
         self, request: Request, fields: Fields | None, content: Content | None, view: View | None

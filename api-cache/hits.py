@@ -76,11 +76,9 @@ class Hits:
         body = self._body(page, ready, chosen)
         if body is None:
             return None
-        note = self.note("GET", page.target, ready.status, "hit")
-        answer = _prepared(ready.status, ready.lines[chosen], body, ready, note)
         page.selecting = () if "identity" in ready.bodies else (b"accept-encoding",)
-        self.memory.prepare(page, _selecting(page, fields), answer)
-        return answer, int(age)
+        note = self.note("GET", page.target, ready.status, "hit")
+        return _prepared(ready.status, ready.lines[chosen], body, ready, note), int(age)
 
     def _body(self, page: Page, ready: Ready, chosen: str) -> bytes | None:
         """The content, if it is at hand; what takes longer is left to the full path."""
@@ -100,7 +98,12 @@ class Hits:
             return
         page.selecting = page.selecting or _names_selecting(page)
         note = self.note("GET", page.target, reply.status, reply.cache)
-        answer = _prepared(reply.status, _lines(reply.headers), reply.content, stored.entry, note)
+        self.keep(
+            page, fields, _prepared(reply.status, _lines(reply.headers), reply.content, stored.entry, note)
+        )
+
+    def keep(self, page: Page, fields: dict[bytes, bytes], answer: Prepared) -> None:
+        """Keep an answer for the requests to come that are like this one."""
         self.memory.prepare(page, _selecting(page, fields), answer)
 
 

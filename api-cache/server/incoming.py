@@ -99,13 +99,13 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         fields = self.fields
         if self.version not in ("1.1", "1.0"):
             raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-        hosts = [value for name, value in self.lines if name.lower() == b"host"]
+        hosts = self._values(b"host")
         if len(hosts) > 1 or (self.version == "1.1" and not hosts):
             raise BadRequest(400, "An HTTP/1.1 request has exactly one Host field.")
         if not all(map(is_host, hosts)):
             raise BadRequest(400, "A Host field is a name or an address, and perhaps a port.")
-        codings = [value.lower() for name, value in self.lines if name.lower() == b"transfer-encoding"]
-        if codings and (codings != [b"chunked"] or self.version == "1.0"):
+        codings = self._values(b"transfer-encoding")
+        if codings and ([coding.lower() for coding in codings] != [b"chunked"] or self.version == "1.0"):
             raise BadRequest(501, "No other transfer coding than chunked is understood.")
         self.chunked = bool(codings)
         length = fields.get(b"content-length")
@@ -114,6 +114,12 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
         if (self.length or 0) > max_bytes:
             raise _too_large(max_bytes)
         self.target = _origin_form(self.method, self.target)
+
+    def _values(self, name: bytes) -> list[bytes]:
+        """Those of all lines of that name, which is in lower case."""
+        if len(self.fields) == len(self.lines):
+            return [self.fields[name]] if name in self.fields else []
+        return [value for each, value in self.lines if each.lower() == name]
 
     def add(self, data: bytes, max_bytes: int) -> None:
         """Part of its content; beyond `max_bytes` in all it is refused."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from . import layout
@@ -28,6 +28,8 @@ class Found:
     damaged: Callable[[], None]
     _documents: tuple[Document, ...] | None = None
     _stored: tuple[Stored, ...] | None = None
+    _checked: set[tuple[str, str]] = field(default_factory=set)
+    """The small bodies that are whole."""
 
     @property
     def stored(self) -> tuple[Stored, ...]:
@@ -45,10 +47,13 @@ class Found:
     def small_body(self, body_id: str, coding: str, known: Body) -> bytes | None:
         """A body that lies in the index."""
         data = layout.small_body(self.fields, body_id, coding)
-        if data is None or known == Body(len(data), (checksum(data),)):
+        if data is None or (body_id, coding) in self._checked:
             return data
-        self.damaged()
-        return None
+        if known != Body(len(data), (checksum(data),)):
+            self.damaged()
+            return None
+        self._checked.add((body_id, coding))
+        return data
 
     def _opened(self) -> tuple[Document, ...]:
         if self._documents is None:

@@ -62,7 +62,7 @@ class Levels:
     def __init__(self, store: Store, memory: Memory) -> None:
         self._store = store
         self._memory = memory
-        self._reads: dict[str, asyncio.Task[Any]] = {}
+        self._reads: dict[str, asyncio.Future[Any]] = {}
 
     # ---- entries
 
@@ -91,22 +91,25 @@ class Levels:
             return View(key, Page(target, ()), storable=False)
         page = Page(target, None, self._memory.bodies(key, found), found)
         if for_memory and found.fields:
-            self._memory.put(key, page, begun)
+            # Once the client has its answer.
+            asyncio.get_running_loop().call_soon(self._memory.put, key, page, begun)
         return View(key, page, found.generation, found.uncacheable)
 
     async def _once(self, name: str, read: Callable[[], Coroutine[None, None, T]]) -> T:
-        """Read something from Redis once for all who want it at this moment."""
-        task = self._reads.get(name)
-        if task is None:
-            task = self._reads[name] = asyncio.create_task(read())
-            task.add_done_callback(lambda done: self._forget_read(name, done))
-        return cast("T", await asyncio.shield(task))
-
-    def _forget_read(self, name: str, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            task.exception()  # it is seen, though all who wanted to read may have left
-        if self._reads.get(name) is task:
-            del self._reads[name]
+        """Read something from Redis once for all who want it at this moment; should that fail, each tries."""
+        while (reading := self._reads.get(name)) is not None:
+            await asyncio.wait((reading,))
+            if not reading.cancelled():
+                return cast("T", reading.result())
+        reading = self._reads[name] = asyncio.get_running_loop().create_future()
+        try:
+            found = await read()
+            reading.set_result(found)
+        finally:
+            reading.cancel()
+            if self._reads.get(name) is reading:
+                del self._reads[name]
+        return found
 
     # ---- content
 

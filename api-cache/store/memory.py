@@ -76,7 +76,7 @@ class Page:
     _stored: tuple[Stored, ...] | None
     """None: those in `found`."""
     bodies: dict[str, bytes] = field(default_factory=dict)
-    """By body id and content coding; not all of those in `found`."""
+    """By body id and content coding; beside those in `found`."""
     found: Found | None = None
     """The target's index in Redis, if this is what it was read from."""
     prepared: dict[Selecting, Prepared] = field(default_factory=dict)
@@ -101,12 +101,9 @@ class Page:
 
     def body(self, stored: Stored | Ready, coding: str) -> bytes | None:
         """An entry's body in this coding, if it is at hand."""
-        name = body_name(stored.body_id, coding)
-        data = self.bodies.get(name)
+        data = self.bodies.get(body_name(stored.body_id, coding))
         if data is None and self.found is not None and coding in stored.bodies:
-            data = self.found.small_body(stored.body_id, coding, stored.bodies[coding])
-            if data is not None:
-                self.bodies[name] = data
+            return self.found.small_body(stored.body_id, coding, stored.bodies[coding])
         return data
 
 
@@ -187,11 +184,11 @@ class Memory:
         self._shrink()
 
     def add_body(self, page: Page, name: str, data: bytes) -> None:
-        """Keep a body with its page, if the page is still the one in use."""
-        if not self._is_in_use(page) or name in page.bodies or len(data) > self.max_body_bytes:
-            return
-        page.bodies[name] = data
-        self._grow(page, len(data))
+        """Keep a body with its page."""
+        if name not in page.bodies and len(data) <= self.max_body_bytes:
+            page.bodies[name] = data
+            if self._is_in_use(page):
+                self._grow(page, len(data))
 
     def prepare(self, page: Page, selecting: Selecting, answer: Prepared) -> None:
         """Keep an answer with its page, if the page is still the one in use."""

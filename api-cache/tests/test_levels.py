@@ -421,29 +421,36 @@ def test_what_redis_missed_is_told_before_it_is_asked_again(mended_valkey):
     asyncio.run(story())
 
 
-def test_a_read_that_fails_when_its_client_has_left_is_logged_by_nobody():
+@pytest.mark.parametrize("is_left", [True, False], ids=["client-left", "redis-failed"])
+def test_what_one_reads_for_all_is_read_by_another_should_that_fail(is_left):
     faults = []
 
     class LateStore:
         def __init__(self):
-            self.asked, self.late = asyncio.Event(), asyncio.Event()
+            self.asked, self.number, self.fails = asyncio.Event(), 0, asyncio.Event()
 
         async def body(self, *_):
+            self.number += 1
+            if self.number > 1:
+                return b"hello"
             self.asked.set()
-            await self.late.wait()
+            await self.fails.wait()
             raise StoreUnavailable
 
     async def story():
         asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
         store = LateStore()
         stored = Stored("id", ENTRY, 5, {"identity": Body(5, (0,))})
-        view = View("key", Page("/x", (stored,)))
-        reading = asyncio.create_task(Levels(store, Memory(2**20)).content(view, stored, "identity", 5))
+        view, levels = View("key", Page("/x", (stored,))), Levels(store, Memory(2**20))
+        first, *others = (asyncio.create_task(levels.content(view, stored, "identity", 5)) for _ in range(3))
         await store.asked.wait()
-        (read,) = asyncio.all_tasks() - {reading, asyncio.current_task()}
-        await ended(reading)
-        store.late.set()
-        await asyncio.wait((read,))
+        if is_left:
+            await ended(first)
+        else:
+            store.fails.set()
+            assert await first is None
+        assert await asyncio.gather(*others) == [b"hello", b"hello"]
+        assert store.number == 2
 
     asyncio.run(story())
     gc.collect()
