@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proxy import Proxy
     from server.application import Fields, Patience
     from store.levels import View
-    from store.memory import Memory, Plain, Prepared
+    from store.memory import Aged, Memory, Plain
     from store.shared import Store
 
 _LOOP = (
@@ -53,7 +53,7 @@ class Cache:  # pylint: disable=too-many-instance-attributes
     def __post_init__(self) -> None:
         # On the shortest path no call is made that only calls another.
         self.plain: Callable[[bytes, Fields], Plain | None] = self.hits.plain
-        self.hit: Callable[[Plain, float], tuple[Prepared, int] | None] = self.hits.find
+        self.hit: Callable[[Plain, float], Aged | None] = self.hits.find
         self.note = self.access.note
         self.request_id = self.access.request_id
         self.record = self.access.record
@@ -77,18 +77,37 @@ class Cache:  # pylint: disable=too-many-instance-attributes
         self.access.counters.set("workers", 0)
         self.access.log.close()
 
-    async def look(self, target: bytes, fields: Fields) -> tuple[tuple[Prepared, int] | None, View | None]:
+    def begin_look(
+        self, target: bytes, fields: Fields, seen: Callable[[Aged | None, View | None], None]
+    ) -> bool:
+        text = target.decode("latin-1")
+        if path_of(text) in OWN:
+            return False
+
+        def done(view: View | None) -> None:
+            found = None
+            try:
+                found = None if view is None else self._first(view, fields)
+            finally:
+                seen(found, view)
+
+        return self.proxy.levels.begin_view(text, done)
+
+    async def look(self, target: bytes, fields: Fields) -> tuple[Aged | None, View | None]:
         text = target.decode("latin-1")
         if path_of(text) in OWN:
             return None, None
         view = await self.proxy.levels.view(text)
         plain = self.plain(target, fields)
         known = self.hit(plain, time.monotonic()) if plain is not None else None
-        found = known or self.hits.first(view.page, fields)
-        if found is not None and known is None:
+        return known or self._first(view, fields), view
+
+    def _first(self, view: View, fields: Fields) -> Aged | None:
+        found = self.hits.first(view.page, fields)
+        if found is not None:
             # Once this client has it.
             asyncio.get_running_loop().call_soon(self.hits.keep, view.page, fields, found[0])
-        return found, view
+        return found
 
     async def respond(
         self, request: Request, fields: Fields | None, content: Content | None, view: View | None

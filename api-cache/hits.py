@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import coding
 from server.sending import status_line
-from store.memory import Memory, Page, Plain, Prepared, Selecting
+from store.memory import Aged, Memory, Page, Plain, Prepared, Selecting
 from store.stored import body_name, names_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Hits:
         page = self.memory.page_at(target)
         return (target, _selecting(page, fields)) if page is not None and _is_plain(fields) else None
 
-    def find(self, plain: Plain, now: float) -> tuple[Prepared, int] | None:
+    def find(self, plain: Plain, now: float) -> Aged | None:
         """The answer to a plain request, and its age; `now` is in monotonic seconds."""
         target, selecting = plain
         page = self.memory.page_at(target)
@@ -63,7 +63,7 @@ class Hits:
         page.is_used = True
         return found, int(age)
 
-    def first(self, page: Page, fields: dict[bytes, bytes]) -> tuple[Prepared, int] | None:
+    def first(self, page: Page, fields: dict[bytes, bytes]) -> Aged | None:
         """The answer to a plain GET with these fields out of what was only just read, and its age."""
         ready = page.found.ready if page.found is not None and _is_plain(fields) else None
         if ready is None or not ready.lines:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from httpcache.messages import Request
     from observability.access import Note
     from origin.client import Content
     from replies import Reply
     from store.levels import View
-    from store.memory import Plain, Prepared
+    from store.memory import Aged, Plain
 
 Fields = dict[bytes, bytes]
 """The fields of a request in which no name is repeated, by lower-case name."""
@@ -38,11 +40,19 @@ class Application(Protocol):
     def plain(self, target: bytes, fields: Fields) -> Plain | None:
         """What a GET comes down to that a ready answer may serve."""
 
-    def hit(self, plain: Plain, now: float) -> tuple[Prepared, int] | None:
+    def hit(self, plain: Plain, now: float) -> Aged | None:
         """That answer, and its age; `now` is in monotonic seconds."""
 
-    async def look(self, target: bytes, fields: Fields) -> tuple[tuple[Prepared, int] | None, View | None]:
-        """A ready answer to a GET that `hit` did not know, and its age; and what was seen of the target."""
+    async def look(self, target: bytes, fields: Fields) -> tuple[Aged | None, View | None]:
+        """A ready answer to a GET that `hit` did not know; and what was seen of the target."""
+
+    def begin_look(
+        self, target: bytes, fields: Fields, seen: Callable[[Aged | None, View | None], None]
+    ) -> bool:
+        """The same for who has no task, and is called back; without a view where more is to be done.
+
+        False, and nothing happens, where that is known before.
+        """
 
     async def respond(
         self, request: Request, fields: Fields | None, content: Content | None, view: View | None

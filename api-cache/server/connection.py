@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from httpcache.messages import Response
     from replies import Reply
     from store.levels import View
-    from store.memory import Plain, Prepared
+    from store.memory import Aged, Plain, Prepared
 
     from .application import Application, Fields
     from .remembered import Remembered
@@ -42,6 +42,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._requests = Requests(self, app.max_request_bytes)
         self._queue: deque[Incoming] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._is_looking = False
+        """Whether Redis was asked for a ready answer, without a task."""
         self._last = False
         """Whether no further request is taken."""
         self._answered = time.monotonic()
@@ -102,7 +104,11 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
     @property
     def is_free(self) -> bool:
         """Whether a hit may go out at once: no answer is under way, and the client takes what it gets."""
-        return self._task is None and self._wire.is_free
+        return self._task is None and not self._is_looking and self._wire.is_free
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._task is not None or self._is_looking
 
     def _again(self, plain: Plain, now: float) -> bool:
         """Answer a request whose very bytes were a plain hit before, without an identifier of their own."""
@@ -131,8 +137,6 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._answered = now = time.monotonic()
         self._app.record(found.note, len(body), now - begun, identifier, trace)
 
-    # ---- one after the other
-
     def pause_reading(self) -> None:
         self._wire.pause_reading()
 
@@ -140,11 +144,46 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._last = True
 
     def enqueue(self, incoming: Incoming) -> None:
+        if self.is_free and self._begin_look(incoming):
+            return
         self._queue.append(incoming)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work())
+        if not self._is_busy:
+            self._begin_work()
         elif len(self._queue) > 1:
             self.pause_reading()
+
+    # ---- first hits
+
+    def _begin_look(self, incoming: Incoming) -> bool:
+        """Look in Redis for a ready answer, of which a task would be the larger part."""
+        fields = incoming.plain_fields
+        if fields is None or not incoming.is_simple or incoming.refusal is not None or self._is_last:
+            return False
+        self._is_looking = self._app.begin_look(
+            incoming.target, fields, lambda hit, view: self._looked(incoming, hit, view)
+        )
+        return self._is_looking
+
+    def _looked(self, incoming: Incoming, hit: Aged | None, view: View | None) -> None:
+        self._is_looking = False
+        identifier = given_id(incoming.fields) or self._app.request_id()
+        if self._wire.is_lost:
+            self._record(incoming, identifier, CLIENT_LEFT, "detail=client-left", 0)
+        elif hit is None or self._is_last:
+            incoming.view = view
+            self._queue.appendleft(incoming)
+            self._begin_work()
+        else:
+            self._send_found(*hit, incoming.begun, identifier, traceparent(incoming.fields))
+            if self._queue:
+                self._begin_work()
+            else:
+                self._wire.resume_reading()
+
+    # ---- one after the other
+
+    def _begin_work(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
         try:
@@ -199,11 +238,12 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             self._send_found(*hit, incoming.begun, identifier, traceparent(incoming.fields))
             await self._wire.drained(self._app.patience.stall)
 
-    async def _look(self, incoming: Incoming) -> tuple[tuple[Prepared, int] | None, View | None]:
+    async def _look(self, incoming: Incoming) -> tuple[Aged | None, View | None]:
         """A ready answer that is not in memory, unless it is to be the last and say so; and what was seen."""
         plain = incoming.plain_fields
-        if plain is None or not incoming.is_simple or incoming.refusal is not None:
-            return None, None
+        is_for_this = plain is not None and incoming.is_simple and incoming.refusal is None
+        if incoming.view is not None or plain is None or not is_for_this:
+            return None, incoming.view
         hit, view = await self._app.look(incoming.target, plain)
         return None if self._is_last else hit, view
 
@@ -275,7 +315,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     def expire(self, now: float) -> None:
         """Cut off whoever is too slow; called from time to time."""
-        if self._wire.is_lost or self._task is not None:
+        if self._wire.is_lost or self._is_busy:
             return
         requests, patience = self._requests, self._app.patience
         if self._wire.is_taking(now):
@@ -302,7 +342,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         """
         if self._wire.is_lost:
             return True
-        is_under_way = self._task is not None or self._wire.untaken_bytes > 0
+        is_under_way = self._is_busy or self._wire.untaken_bytes > 0
         self._is_draining = True
         self._is_awaited = self._is_awaited or is_under_way or self._left is not None
         self._last = self._last or is_over

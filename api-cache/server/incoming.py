@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from httpcache.messages import Response
+    from store.levels import View
 
     from .application import Fields
     from .wire import Wire
@@ -65,6 +66,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     complete: bool = False
     is_answered: bool = False
     """Whether the final answer is known, which no interim one may follow."""
+    view: View | None = None
+    """What was seen of its target, if somebody has looked."""
     refusal: BadRequest | None = None
     """Why its content is read no further; that is then its answer."""
     _parts: deque[bytes] = field(default_factory=deque)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import AsyncGenerator, Callable
 
 OPERATION_SECONDS = 0.1
 BREAKER_SECONDS = 1.0
@@ -43,34 +43,41 @@ class Breaker:
 
 
 class Deadline:
-    """Ends what takes longer than `OPERATION_SECONDS`, when that is Redis's fault.
+    """Calls `late` after `OPERATION_SECONDS`, unless it has ended; and not when that is our own fault.
 
     The time goes by in steps. libuv looks at timers before sockets, so in a loop that is late a single timer
     would ring before the answer that has long arrived is read; a late step counts no more than any other.
     """
 
-    __slots__ = ("_handle", "_left", "_timeout")
+    __slots__ = ("_handle", "_late", "_left", "_loop")
 
-    def __init__(self) -> None:
-        self._timeout = asyncio.timeout(None)
+    def __init__(self, late: Callable[[], None]) -> None:
+        self._late = late
         self._left = _STEPS
-        self._handle: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._next()
 
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-        self._step()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        await self._timeout.__aexit__(kind, error, trace)
+    def _next(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(OPERATION_SECONDS / _STEPS, self._step)
 
     def _step(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._left -= 1
         if self._left:
-            self._left -= 1
-            self._handle = loop.call_later(OPERATION_SECONDS / _STEPS, self._step)
+            self._handle = self._next()
         else:
-            self._timeout.reschedule(loop.time())
+            self._late()
+
+    def end(self) -> None:
+        self._handle.cancel()
+
+
+@contextlib.asynccontextmanager
+async def in_time() -> AsyncGenerator[None]:
+    """What must not take longer than a Deadline; TimeoutError if it does."""
+    async with asyncio.timeout(None) as timeout:
+        loop = asyncio.get_running_loop()
+        deadline = Deadline(lambda: timeout.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            deadline.end()

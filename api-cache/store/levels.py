@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from httpcache.ranges import Slice
     from sharing.buffer import Parts
 
+    from .found import Found
     from .memory import Memory
     from .shared import Store
     from .stored import Stored
@@ -83,15 +84,40 @@ class Levels:
         """The view with what only Redis knows."""
         return view if view.exact else (await self._read(view.key, view.page.target))._replace(page=view.page)
 
+    def begin_view(self, target: str, seen: Callable[[View | None], None]) -> bool:
+        """`view` for who has no task, and is called back; with None where more is to be done than to look.
+
+        False, and nothing happens, where that is known before.
+        """
+        key, begun = target_hash(target), self._memory.begin()
+        reading: asyncio.Future[View] = asyncio.get_running_loop().create_future()
+
+        def done(found: Found | None) -> None:
+            view = None
+            if found is not None:
+                view = self._seen(key, target, found, begun)
+                reading.set_result(view)
+            self._end_read(key, reading)
+            seen(view)
+
+        is_usual = key not in self._reads and time.monotonic() < self._memory.usable_until
+        is_begun = is_usual and self._store.begin_find(key, done)
+        if is_begun:
+            self._reads[key] = reading
+        return is_begun
+
     async def _read(self, key: str, target: str, *, for_memory: bool = False) -> View:
-        begun = self._memory.begin()
+        begun = self._memory.begin() if for_memory else None
         try:
             found = await self._store.find(key)
         except StoreUnavailable:
             return View(key, Page(target, ()), storable=False)
+        return self._seen(key, target, found, begun)
+
+    def _seen(self, key: str, target: str, found: Found, begun: int | None) -> View:
+        """What was read, for memory if it was begun for that: once the client has its answer."""
         page = Page(target, None, self._memory.bodies(key, found), found)
-        if for_memory and found.fields:
-            # Once the client has its answer.
+        if begun is not None and found.fields:
             asyncio.get_running_loop().call_soon(self._memory.put, key, page, begun)
         return View(key, page, found.generation, found.uncacheable)
 
@@ -106,10 +132,13 @@ class Levels:
             found = await read()
             reading.set_result(found)
         finally:
-            reading.cancel()
-            if self._reads.get(name) is reading:
-                del self._reads[name]
+            self._end_read(name, reading)
         return found
+
+    def _end_read(self, name: str, reading: asyncio.Future[Any]) -> None:
+        reading.cancel()  # if it has no result
+        if self._reads.get(name) is reading:
+            del self._reads[name]
 
     # ---- content
 

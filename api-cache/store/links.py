@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -15,12 +16,18 @@ from redis import RedisError
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.exceptions import BusyLoadingError, InvalidResponse, ResponseError
 
+from .breaker import Deadline
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from config import Config
 
     Argument = str | bytes | int | float
+    Command = tuple[Argument, ...]
+    Outcome = list[Any] | Exception
+    """The replies, or what went wrong."""
+    Done = Callable[[Outcome], None]
 
 MAX_LINKS = 128
 FAILURES = (RedisError, OSError, TimeoutError, ValueError, TypeError, AttributeError, LookupError)
@@ -50,21 +57,21 @@ class Link(asyncio.Protocol):
 
     def __init__(self, connection: AbstractConnection) -> None:
         made: Any = connection
-        self._connection = connection
-        self._transport: asyncio.Transport = made._writer.transport  # pylint: disable=protected-access
-        self._transport.set_protocol(self)
-        self._reader = hiredis.Reader(replyError=_error)
+        self._writer: asyncio.StreamWriter = made._writer  # pylint: disable=protected-access
+        made._writer = made._reader = None  # pylint: disable=protected-access  # it is ours from now on
+        self._writer.transport.set_protocol(self)
+        self._reader = hiredis.Reader(replyError=self._note)
         self._replies: list[Any] = []
+        self._refusal: RedisError | None = None
+        """The first error among the replies, or within one of them."""
         self._wanted = 0
-        self._answered: asyncio.Future[list[Any]] | None = None
+        self._done: Done | None = None
         self.is_lost = False
 
-    async def ask(self, packed: bytes, number: int) -> list[Any]:
-        """The replies to so many commands, among them errors."""
-        self._replies, self._wanted = [], number
-        self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(packed)
-        return await self._answered
+    def begin(self, packed: bytes, number: int, done: Done) -> None:
+        """Send so many commands, and have `done` called with their replies, or with what went wrong."""
+        self._replies, self._refusal, self._wanted, self._done = [], None, number, done
+        self._writer.transport.write(packed)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -72,20 +79,34 @@ class Link(asyncio.Protocol):
             while (reply := self._reader.gets()) is not False:
                 self._replies.append(reply)
         except hiredis.HiredisError as error:
-            self._fail(InvalidResponse(str(error)))
-        if len(self._replies) >= self._wanted and self._answered is not None and not self._answered.done():
-            self._answered.set_result(self._replies)
+            self.finish(InvalidResponse(str(error)))
+        missing = self._wanted - len(self._replies)
+        if missing < 0 or self._done is None:
+            self._writer.close()
+            self.connection_lost(InvalidResponse("More replies than commands."))
+        elif not missing:
+            self.finish(self._refusal or self._replies)
+
+    def _note(self, text: str) -> RedisError:
+        # What Redis says while it cannot answer at all is none of what it says of a command.
+        error = BusyLoadingError(text) if text.startswith("LOADING ") else ResponseError(text)
+        self._refusal = self._refusal or error
+        return error
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
-        self._fail(exc or ConnectionError("Redis has ended the connection."))
+        self.finish(exc or ConnectionError("Redis has ended the connection."))
 
-    def _fail(self, error: Exception) -> None:
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(error)
+    def finish(self, outcome: Outcome) -> None:
+        """Tell what came of the operation under way, if there is one."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
 
-    async def end(self) -> None:
-        await _end(self._connection)
+    def end(self) -> None:
+        """What is still to come on it would be taken for the reply to another command."""
+        self._done = None
+        self._writer.close()
 
 
 class Links:
@@ -110,29 +131,50 @@ class Links:
             maint_notifications_config=None,
         )
 
-    async def run(self, *commands: tuple[Argument, ...]) -> list[Any]:
+    async def run(self, *commands: Command) -> list[Any]:
         """The replies to commands that are sent together.
 
         Raises:
             ResponseError: Redis refused one of them.
             RedisError, OSError: it did not answer.
         """
-        # What redis-py does itself, with hiredis at hand, takes five times as long.
-        packed = b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]
+        packed = _packed(commands)
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         async with self._free:
             link = self._take() or await self._connected()
+            link.begin(packed, len(commands), functools.partial(_settle, answered))
             try:
-                replies = await link.ask(packed, len(commands))
-            except BaseException:
-                # What is still to come on it would be taken for the reply to another command.
-                await link.end()
+                outcome = await answered
+            except asyncio.CancelledError:
+                link.end()
                 raise
+            self._release(link, outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def begin(self, commands: Sequence[Command], done: Done) -> bool:
+        """The same for who has no task, and is called back, in time. False where no connection is idle."""
+        link = self._take()
+        if link is None:
+            return False
+
+        def finished(outcome: Outcome) -> None:
+            deadline.end()
+            self._release(link, outcome)
+            done(outcome)
+
+        deadline = Deadline(lambda: link.finish(TimeoutError()))
+        link.begin(_packed(commands), len(commands), finished)
+        return True
+
+    def _release(self, link: Link, outcome: Outcome) -> None:
+        """Keep the link for another operation, if it is good for one."""
+        is_good = isinstance(outcome, list | ResponseError)
+        if is_good and len(self._idle) < MAX_LINKS:
             self._idle.append(link)
-        for reply in replies:
-            for each in reply if isinstance(reply, list) else (reply,):  # a list may be that of EXEC
-                if isinstance(each, RedisError):
-                    raise each
-        return replies
+        else:
+            link.end()
 
     def _take(self) -> Link | None:
         while self._idle:
@@ -147,20 +189,21 @@ class Links:
             await connection.connect()  # type: ignore[no-untyped-call]
             return Link(connection)
         except BaseException:
-            await _end(connection)
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
             raise
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End those that are idle; after a failure they are likely dead, too."""
         while self._idle:
-            await self._idle.pop().end()
+            self._idle.pop().end()
 
 
-def _error(text: str) -> RedisError:
-    """What Redis says while it cannot answer at all is none of what it says of a command."""
-    return BusyLoadingError(text) if text.startswith("LOADING ") else ResponseError(text)
+def _settle(answered: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not answered.done():  # nobody waits any more
+        answered.set_result(outcome)
 
 
-async def _end(connection: AbstractConnection) -> None:
-    with contextlib.suppress(RedisError, OSError):
-        await connection.disconnect(nowait=True)
+def _packed(commands: Sequence[Command]) -> bytes:
+    # What redis-py does itself, with hiredis at hand, takes five times as long.
+    return b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]

@@ -68,6 +68,10 @@ class Prepared:
         return self.rendered
 
 
+Aged = tuple[Prepared, int]
+"""A prepared answer, and its age in seconds."""
+
+
 @dataclass(slots=True)
 class Page:
     """All that is stored of one target, with those bodies that were asked for."""

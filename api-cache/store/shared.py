@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from . import layout
 from . import stored as codec
-from .breaker import Breaker, Deadline, StoreUnavailable
+from .breaker import Breaker, StoreUnavailable, in_time
 from .found import Found
 from .links import FAILURES, Links
 from .stored import BLOCK_BYTES, SMALL_BYTES, checksum, variant_key
@@ -27,7 +27,7 @@ from .writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .links import Argument
+    from .links import Argument, Command, Outcome
     from .stored import Stored
     from .watch import Events
 
@@ -72,20 +72,38 @@ class Store:
     async def find(self, key: str) -> Found:
         """What is stored of a target, with small bodies."""
         await self._settle((key,))
-        # In this order: what is invalidated meanwhile is found, if at all, with the generation before.
-        noted, index = await self._try(
-            ("MGET", layout.generation(key), layout.ERA, *layout.marks(key)), ("HGETALL", layout.index(key))
-        )
-        if not isinstance(noted, list) or not isinstance(index, dict):
-            await self._give_up(TypeError("not what was asked for"))
-        generation, era, without, having = noted
-        marks = without is not None, having is not None
-        return Found(index, generation or era or await self._new_era(), marks, self._damaged)
+        replies = await self._try(*_looking(key))
+        found = self._found(replies)
+        if not found.generation:
+            era = await self._run(layout.NEW_ERA, (layout.ERA,), secrets.token_hex(8))
+            found.generation = era if isinstance(era, bytes) else self._give_up(_WRONG)
+        return found
 
-    async def _new_era(self) -> bytes:
-        """An era, where there is none: since the beginning, or since all was lost."""
-        era = await self._run(layout.NEW_ERA, (layout.ERA,), secrets.token_hex(8))
-        return era if isinstance(era, bytes) else await self._give_up(TypeError("not what was asked for"))
+    def begin_find(self, key: str, seen: Callable[[Found | None], None]) -> bool:
+        """The same for who has no task, and is called back; with None where there is more to do than to look.
+
+        False, and nothing happens, where that is known before.
+        """
+
+        def done(outcome: Outcome) -> None:
+            found = None
+            with contextlib.suppress(StoreUnavailable):
+                found = self._found(self._replies(outcome))
+            seen(found if found is not None and found.generation else None)
+
+        is_usual = not self.breaker.open_until and key not in self._pending
+        return is_usual and self._links.begin(_looking(key), done)
+
+    def _found(self, replies: list[Any]) -> Found:
+        """What _looking() is answered with; without a generation where not even an era is known."""
+        noted, index = replies
+        if not isinstance(noted, list) or len(noted) != 4 or not isinstance(index, dict):
+            self._give_up(_WRONG)
+        generation, era, without, having = noted
+        seen = generation or era or b""
+        if not {type(seen), *map(type, index), *map(type, index.values())} <= {bytes}:
+            self._give_up(_WRONG)
+        return Found(index, seen, (without is not None, having is not None), self._damaged)
 
     def _damaged(self) -> None:
         self._count("corrupt")
@@ -107,7 +125,7 @@ class Store:
         name = layout.body(key, stored.body_id, coding)
         (data,) = await self._try(("GETRANGE", name, start, start + BLOCK_BYTES - 1))
         if not isinstance(data, bytes):
-            await self._give_up(TypeError("not what was asked for"))
+            self._give_up(_WRONG)
         if len(data) != min(BLOCK_BYTES, wanted.length - start) or checksum(data) != wanted.checksums[number]:
             if data:  # else it was evicted, though its entry was not
                 self._count("corrupt")
@@ -119,7 +137,7 @@ class Store:
         info, size = await self._try(("INFO", "memory"), ("DBSIZE",))
         used = re.search(rb"^used_memory:([0-9]+)", info, re.MULTILINE) if isinstance(info, bytes) else None
         if used is None or not isinstance(size, int):
-            await self._give_up(TypeError("not what was asked for"))
+            self._give_up(_WRONG)
         return int(used[1]), size
 
     async def watch(self, events: Events, invalidated: Callable[[str], None]) -> None:
@@ -230,26 +248,30 @@ class Store:
     # ---- the way there
 
     async def close(self) -> None:
-        await self._links.close()
+        self._links.close()
 
     async def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
         (reply,) = await self._try(_script(script, keys, *arguments))
         return reply
 
-    async def _try(self, *commands: tuple[Argument, ...], is_urgent: bool = False) -> list[Any]:
+    async def _try(self, *commands: Command, is_urgent: bool = False) -> list[Any]:
         if self.breaker.is_open and not is_urgent:
             self._count("redis_errors skipped")
             raise StoreUnavailable
         self.breaker.probing()
         try:
-            async with Deadline():
-                replies = await self._links.run(*commands)
-        except ResponseError as error:
-            self._refused(error)
+            async with in_time():
+                return self._replies(await self._links.run(*commands))
         except FAILURES as error:
-            await self._give_up(error)
+            return self._replies(error)
+
+    def _replies(self, outcome: Outcome) -> list[Any]:
+        if isinstance(outcome, ResponseError):
+            self._refused(outcome)
+        if isinstance(outcome, Exception):
+            self._give_up(outcome)
         self.breaker.succeeded()
-        return replies
+        return outcome
 
     def _refused(self, error: ResponseError) -> NoReturn:
         """Redis is there, but did not do it: memory is full, or the key is not what it should be."""
@@ -257,9 +279,9 @@ class Store:
         self.breaker.succeeded()
         raise StoreUnavailable(str(error)) from error
 
-    async def _give_up(self, error: Exception) -> NoReturn:
+    def _give_up(self, error: Exception) -> NoReturn:
         """Use no connection any more on which there was a failure: a late answer would be another one's."""
-        await self._links.close()
+        self._links.close()
         self._count("redis_errors timeout" if isinstance(error, TimeoutError) else "redis_errors failed")
         if not self.breaker.open_until:
             self._log(f"Redis does not answer ({type(error).__name__}); going on without it.")
@@ -267,18 +289,27 @@ class Store:
         raise StoreUnavailable from error
 
 
-def _forgetting(targets: Iterable[tuple[str, int]]) -> tuple[Argument, ...]:
+def _looking(key: str) -> tuple[Command, ...]:
+    """The commands that read what is stored of a target.
+
+    In this order: of what is invalidated meanwhile, what is left is found with the generation before.
+    """
+    noted = ("MGET", layout.generation(key), layout.ERA, *layout.marks(key))
+    return noted, ("HGETALL", layout.index(key))
+
+
+def _forgetting(targets: Iterable[tuple[str, int]]) -> Command:
     """The command that invalidates targets, each with its number."""
     names = [name for key, _ in targets for name in (layout.index(key), layout.generation(key))]
     each = [argument for key, number in targets for argument in (layout.bodies(key), number)]
     return _script(layout.DROP, (layout.ERA, *names), _GRACE, _milliseconds(GENERATION_SECONDS), *each)
 
 
-def _script(script: str, keys: tuple[str, ...], *arguments: Argument) -> tuple[Argument, ...]:
+def _script(script: str, keys: tuple[str, ...], *arguments: Argument) -> Command:
     return "EVAL", script, len(keys), *keys, *arguments
 
 
-def _appending(name: str, data: bytes) -> tuple[tuple[Argument, ...], ...]:
+def _appending(name: str, data: bytes) -> tuple[Command, ...]:
     """The commands that add a block to a body that has no entry yet.
 
     In one step: if the connection ended between the two, what is there would stay for ever.
@@ -292,3 +323,4 @@ def _milliseconds(seconds: float) -> int:
 
 
 _GRACE = _milliseconds(GRACE_SECONDS)
+_WRONG = TypeError("not what was asked for")
