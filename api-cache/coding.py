@@ -232,6 +232,8 @@ def decompress_at_once(
 ) -> bytes | None:
     """What zstd made the data of; None when that is not just so many bytes."""
     try:
+        if zstandard.frame_content_size(data) not in (length, -1):
+            return None  # what a frame says of itself goes before any limit
         found = decompressor.decompress(data, length)
     except zstandard.ZstdError:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import coding
-from server.sending import status_line
+from server.sending import BODILESS, status_line
 from store.memory import Aged, Memory, Page, Plain, Prepared, Selecting
 from store.stored import body_name, names_of
 
@@ -65,8 +65,8 @@ class Hits:
 
     def first(self, page: Page, fields: dict[bytes, bytes]) -> Aged | None:
         """The answer to a plain GET with these fields out of what was only just read, and its age."""
-        ready = page.found.ready if page.found is not None and _is_plain(fields) else None
-        if ready is None or not ready.lines:
+        ready = page.ready if _is_plain(fields) else None
+        if ready is None or not ready.lines or ready.status in BODILESS:
             return None
         age = self.clock() - ready.response_time + ready.initial_age
         if not ready.initial_age <= age < ready.lifetime:
@@ -94,7 +94,9 @@ class Hits:
     def remember(self, fields: dict[bytes, bytes], reply: Reply) -> None:
         """Keep a plain hit of the full path for the requests to come."""
         page, stored = reply.page, reply.stored
-        if page is None or stored is None or not isinstance(reply.content, bytes) or not _is_plain(fields):
+        if page is None or stored is None or reply.status in BODILESS or not _is_plain(fields):
+            return
+        if not isinstance(reply.content, bytes):
             return
         page.selecting = page.selecting or _names_selecting(page)
         note = self.note("GET", page.target, reply.status, reply.cache)

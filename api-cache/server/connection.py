@@ -156,13 +156,18 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     def _begin_look(self, incoming: Incoming) -> bool:
         """Look in Redis for a ready answer, of which a task would be the larger part."""
-        fields = incoming.plain_fields
-        if fields is None or not incoming.is_simple or incoming.refusal is not None or self._is_last:
+        fields = self._fields_to_look(incoming)
+        if fields is None or self._is_last:
             return False
         self._is_looking = self._app.begin_look(
             incoming.target, fields, lambda hit, view: self._looked(incoming, hit, view)
         )
         return self._is_looking
+
+    @staticmethod
+    def _fields_to_look(incoming: Incoming) -> Fields | None:
+        """Those of a request that a ready answer may serve."""
+        return incoming.plain_fields if incoming.is_simple and incoming.refusal is None else None
 
     def _looked(self, incoming: Incoming, hit: Aged | None, view: View | None) -> None:
         self._is_looking = False
@@ -240,11 +245,10 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     async def _look(self, incoming: Incoming) -> tuple[Aged | None, View | None]:
         """A ready answer that is not in memory, unless it is to be the last and say so; and what was seen."""
-        plain = incoming.plain_fields
-        is_for_this = plain is not None and incoming.is_simple and incoming.refusal is None
-        if incoming.view is not None or plain is None or not is_for_this:
+        fields = self._fields_to_look(incoming)
+        if incoming.view is not None or fields is None:
             return None, incoming.view
-        hit, view = await self._app.look(incoming.target, plain)
+        hit, view = await self._app.look(incoming.target, fields)
         return None if self._is_last else hit, view
 
     async def _reply(self, incoming: Incoming, view: View | None, identifier: str) -> Reply:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .incoming import Incoming
     from .wire import Wire
 
-_BODILESS = frozenset((204, 304))
+BODILESS = frozenset((204, 304))
+"""Status codes of answers without content, and without a length of it (RFC 9110 §8.6)."""
 _REASONS = {status.value: status.phrase.encode("latin-1") for status in HTTPStatus}
 
 
@@ -38,7 +39,7 @@ class Sending:
     def __init__(self, incoming: Incoming, reply: Reply) -> None:
         self._incoming = incoming
         self._reply = reply
-        self._is_bodiless = incoming.method == "HEAD" or reply.status in _BODILESS
+        self._is_bodiless = incoming.method == "HEAD" or reply.status in BODILESS
         is_endless = reply.length is None and not self._is_bodiless
         self._is_chunked = is_endless and incoming.version == "1.1"
         self._is_ended_by_connection = is_endless and not self._is_chunked
@@ -87,7 +88,7 @@ class Sending:
             lines.append(f"Date: {format_date(time.time())}")
         if self._is_chunked:
             lines.append("Transfer-Encoding: chunked")
-        elif reply.length is not None and reply.status not in _BODILESS:
+        elif reply.length is not None and reply.status not in BODILESS:
             lines.append(f"Content-Length: {reply.length}")
         if is_last:
             lines.append("Connection: close")

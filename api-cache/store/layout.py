@@ -140,7 +140,9 @@ for _, other in ipairs(fields) do
   end
 end
 if variants >= tonumber(ARGV[9]) then
-  for _, other in ipairs(fields) do let_go(index, bodies, other) end
+  for _, other in ipairs(fields) do
+    if other ~= former then let_go(index, bodies, other) end
+  end
 end
 for _, other in ipairs(redis.call('HKEYS', index)) do
   if string.sub(other, 1, 2) == 's:' then held = held + redis.call('HSTRLEN', index, other) end

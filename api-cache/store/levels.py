@@ -94,13 +94,16 @@ class Levels:
 
         def done(found: Found | None) -> None:
             view = None
-            if found is not None:
-                view = self._seen(key, target, found, begun)
-                reading.set_result(view)
-            self._end_read(key, reading)
-            seen(view)
+            try:
+                if found is not None:
+                    view = self._seen(key, target, found, begun)
+                    reading.set_result(view)
+            finally:
+                self._end_read(key, reading)
+                seen(view)
 
-        is_usual = key not in self._reads and time.monotonic() < self._memory.usable_until
+        is_known = key in self._reads or self._memory.get(key) is not None
+        is_usual = not is_known and time.monotonic() < self._memory.usable_until
         is_begun = is_usual and self._store.begin_find(key, done)
         if is_begun:
             self._reads[key] = reading
@@ -158,10 +161,8 @@ class Levels:
         """The whole of a body that memory may hold."""
         data = view.page.body(stored, chosen)
         if data is None:
-            name, whole = (
-                body_name(stored.body_id, chosen),
-                functools.partial(self._whole, view, stored, chosen),
-            )
+            name = body_name(stored.body_id, chosen)
+            whole = functools.partial(self._whole, view, stored, chosen)
             is_at_hand = view.page.body(stored, _source(stored, chosen)) is not None
             data = await (
                 whole() if is_at_hand and length < coding.IN_THREAD_BYTES else self._once(name, whole)

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     """The replies, or what went wrong."""
     Done = Callable[[Outcome], None]
 
-MAX_LINKS = 128
+MAX_RUNNING = 128
+MAX_LOOKING = 32
+"""So many operations are under way at a time, at most, that tasks wait for, and that call back. There are no
+more connections than these together, for a new one is made only where none is idle."""
 FAILURES = (RedisError, OSError, TimeoutError, ValueError, TypeError, AttributeError, LookupError)
 """What redis-py raises when something else than Redis answers on its port: it trusts types where it looks."""
 
@@ -70,7 +73,7 @@ class Link(asyncio.Protocol):
 
     def begin(self, packed: bytes, number: int, done: Done) -> None:
         """Send so many commands, and have `done` called with their replies, or with what went wrong."""
-        self._replies, self._refusal, self._wanted, self._done = [], None, number, done
+        self._wanted, self._done = number, done
         self._writer.transport.write(packed)
 
     def data_received(self, data: bytes) -> None:
@@ -78,10 +81,10 @@ class Link(asyncio.Protocol):
         try:
             while (reply := self._reader.gets()) is not False:
                 self._replies.append(reply)
-        except hiredis.HiredisError as error:
+        except (hiredis.HiredisError, TypeError, ValueError) as error:  # such as a map with a list for a key
             self.finish(InvalidResponse(str(error)))
         missing = self._wanted - len(self._replies)
-        if missing < 0 or self._done is None:
+        if missing < 0 or self._done is None or (not missing and self._reader.has_data()):
             self._writer.close()
             self.connection_lost(InvalidResponse("More replies than commands."))
         elif not missing:
@@ -99,7 +102,7 @@ class Link(asyncio.Protocol):
 
     def finish(self, outcome: Outcome) -> None:
         """Tell what came of the operation under way, if there is one."""
-        done, self._done = self._done, None
+        done, self._done, self._replies, self._refusal = self._done, None, [], None
         if done is not None:
             done(outcome)
 
@@ -117,7 +120,8 @@ class Links:
         self._class: type[AbstractConnection] = options.pop("connection_class", Connection)
         self._options = options
         self._idle: list[Link] = []
-        self._free = asyncio.Semaphore(MAX_LINKS)
+        self._free = asyncio.Semaphore(MAX_RUNNING)
+        self._looking = 0
 
     def make(self) -> AbstractConnection:
         """A connection, not yet connected, that is the caller's own."""
@@ -149,17 +153,22 @@ class Links:
                 link.end()
                 raise
             self._release(link, outcome)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        finally:
+            del outcome, packed  # else the error's traceback would hold them, and itself
 
     def begin(self, commands: Sequence[Command], done: Done) -> bool:
         """The same for who has no task, and is called back, in time. False where no connection is idle."""
-        link = self._take()
+        link = self._take() if self._looking < MAX_LOOKING else None
         if link is None:
             return False
+        self._looking += 1
 
         def finished(outcome: Outcome) -> None:
+            self._looking -= 1
             deadline.end()
             self._release(link, outcome)
             done(outcome)
@@ -170,8 +179,7 @@ class Links:
 
     def _release(self, link: Link, outcome: Outcome) -> None:
         """Keep the link for another operation, if it is good for one."""
-        is_good = isinstance(outcome, list | ResponseError)
-        if is_good and len(self._idle) < MAX_LINKS:
+        if isinstance(outcome, list | ResponseError):
             self._idle.append(link)
         else:
             link.end()

@@ -95,9 +95,14 @@ class Page:
 
     @property
     def stored(self) -> tuple[Stored, ...]:
-        if self._stored is None:
-            self._stored = self.found.stored if self.found is not None else ()
-        return self._stored
+        if self._stored is not None or self.found is None:
+            return self._stored or ()
+        return self.found.stored
+
+    @property
+    def ready(self) -> Ready | None:
+        """The only entry, as it was found, for those who ask plainly."""
+        return self.found.ready if self.found is not None and self._stored is None else None
 
     def with_stored(self, stored: tuple[Stored, ...]) -> Page:
         """With other entries, which may have the same bodies."""
@@ -180,8 +185,8 @@ class Memory:
         if self._changed_at.get(key, self._floor) > begun or not self.max_bytes:
             return
         self.drop(key)
-        read = page.found.fields.values() if page.found is not None else ()
-        page.size = _OVERHEAD_BYTES + sum(map(len, page.bodies.values())) + sum(map(len, read))
+        found = page.found.size if page.found is not None else 0
+        page.size = _OVERHEAD_BYTES + sum(map(len, page.bodies.values())) + found
         self._pages[key] = page
         self._targets[page.target.encode("latin-1")] = page
         self.size += page.size

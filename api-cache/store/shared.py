@@ -87,9 +87,11 @@ class Store:
 
         def done(outcome: Outcome) -> None:
             found = None
-            with contextlib.suppress(StoreUnavailable):
-                found = self._found(self._replies(outcome))
-            seen(found if found is not None and found.generation else None)
+            try:
+                with contextlib.suppress(StoreUnavailable):
+                    found = self._found(self._replies(outcome))
+            finally:
+                seen(found if found is not None and found.generation else None)
 
         is_usual = not self.breaker.open_until and key not in self._pending
         return is_usual and self._links.begin(_looking(key), done)
@@ -183,8 +185,11 @@ class Store:
         `kind` is that of layout.PUT, `bodies` are by content coding.
         """
         await self._settle((key,))
-        codings = (coding for coding, body in stored.bodies.items() if body.length)
-        names = (layout.body(key, stored.body_id, coding) for coding in codings)
+        codings = [coding for coding, body in stored.bodies.items() if body.length]
+        # To set the time to live even of what is not there counts as a write, and a script that has written
+        # is refused nothing any more, however full Redis is.
+        written = codings if kind != layout.WHOLE else ()
+        names = [layout.body(key, stored.body_id, coding) for coding in written]
         keys = (layout.index(key), layout.generation(key), *layout.marks(key), layout.ERA, *names)
         entry = (variant_key(stored.entry), stored.field, codec.encode(stored), _milliseconds(ttl))
         seen, limits = (_GRACE, layout.bodies(key), generation), (MAX_VARIANTS, SMALL_BYTES)

@@ -27,8 +27,8 @@ BLOCK_BYTES = 512 * 1024
 """Bodies are written, read and checked in blocks of this size; one block's transfer is one Redis
 operation."""
 SMALL_BYTES = 64 * 1024
-"""Up to this size in all codings together, an entry's bodies are written and read with it, in one
-operation."""
+"""Up to this size in all codings together, an entry's bodies are written with it, in one operation; and read
+with it, as long as those of all the target's entries are not larger together."""
 _ENTRY_FIELDS = tuple(name for name in Entry._fields if name not in ("headers", "selecting"))
 
 
@@ -163,7 +163,7 @@ def ready_of(document: Document) -> Ready | None:
             initial_age=entry["initial_age"],
             lifetime=entry["lifetime"],
         )
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 
@@ -180,7 +180,7 @@ def stored_of(document: Document) -> Stored | None:
                 **document["entry"],
             ),
         )
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 

@@ -29,10 +29,12 @@ class Writer:
     body_id: str = field(default_factory=lambda: secrets.token_hex(8))
     failed: bool = False
     is_outdated: bool = False
-    """The target was invalidated since it was asked for."""
+    """The target was invalidated since it was asked for, or Redis has lost some of what was written."""
     size: int = 0
     _buffers: dict[str, bytearray] = field(default_factory=dict)
     _bodies: dict[str, Body] = field(default_factory=dict)
+    _appended: set[str] = field(default_factory=set)
+    """The codings of which Redis may have something."""
     stores: ClassVar[bool] = True
 
     async def write(self, parts: Mapping[str, bytes]) -> None:
@@ -67,7 +69,7 @@ class Writer:
 
     async def abandon(self) -> None:
         self.failed = True
-        names = [layout.body(self.key, self.body_id, coding) for coding in self._bodies]
+        names = [layout.body(self.key, self.body_id, coding) for coding in self._appended]
         if names:
             with contextlib.suppress(StoreUnavailable):
                 await self.store.discard(names)
@@ -76,6 +78,7 @@ class Writer:
         if self.failed:
             return
         self._note(coding, data)
+        self._appended.add(coding)
         try:
             await self.store.append(layout.body(self.key, self.body_id, coding), data)
         except StoreUnavailable:

@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import itertools
+import resource
 
 import pytest
 from backports import zstd
@@ -114,3 +115,10 @@ def test_what_is_whole_is_decompressed_to_just_so_many_bytes(size):
         (b"garbage", size),
     ):
         assert both(wrong, length) == (None, None)
+
+
+def test_what_a_few_bytes_say_of_their_length_is_not_believed():
+    forged = zstd.ZstdCompressor(1).compress(bytes(200 * 2**20), zstd.ZstdCompressor.FLUSH_FRAME)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert coding.decompress_at_once(forged, 100) is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes

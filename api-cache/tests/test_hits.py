@@ -80,10 +80,10 @@ class DeadOrigin:
         raise OriginUnreachable("down")
 
 
-def stored_answers(lines, selecting, *, coded):
+def stored_answers(lines, selecting, *, coded, status=200):
     headers = Headers(tuple(line.split(": ", 1)) for line in lines)
     request = Request("GET", "/x", Headers(selecting))
-    exchange = Exchange(request, Response(200, headers), 1000.0, 1000.0)
+    exchange = Exchange(request, Response(status, headers), 1000.0, 1000.0)
     entry = storing.entry(exchange, Policy())
     names = ("zstd", "gzip") if coded else ("identity",)
     return Stored(
@@ -195,6 +195,15 @@ def test_what_is_first_read_is_answered_by_the_short_path(lines, is_taken, coded
     assert first((stored,), lambda: 1002.0, {b"cache-control": b"no-cache"}) is None
     other = stored._replace(body_id="other", entry=stored.entry._replace(selecting=(("x-a", "1"),)))
     assert first((stored, other), lambda: 1002.0, {}) is None
+
+
+def test_rfc9110_8_6_no_short_path_says_the_length_of_what_has_no_content():
+    stored = stored_answers(ANSWERS[0], [], coded=False, status=204)
+    proxy, memory = make_proxy((stored,), lambda: 1002.0)
+    hits = Hits(memory, proxy.clock, a_note)
+    assert first((stored,), hits.clock, {}) is None
+    hits.remember({}, asyncio.run(proxy.respond(Request("GET", "/x", Headers()))))
+    assert find(hits, b"/x", {}) is None
 
 
 def test_what_is_first_answered_by_the_short_path_is_remembered():

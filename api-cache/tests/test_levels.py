@@ -5,6 +5,7 @@ import functools
 import gc
 import gzip
 import itertools
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -317,6 +318,31 @@ def test_a_full_redis_stores_nothing_and_harms_nothing(fragile, mended_valkey, p
         assert wait_until(lambda: get(fragile, other).cache == "hit", timeout=5)
 
 
+def test_a_full_redis_does_not_grow(mended_valkey):
+    """A script that has written something may write more, however full Redis is."""
+    body = random.Random(1).randbytes(SMALL_BYTES)
+
+    async def story():
+        store = quiet_store(mended_valkey)
+        with connected(mended_valkey) as client:
+            seen = (await store.find(target_hash(fresh_path()))).generation
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**20)
+            refused = 0
+            for _ in range(100):
+                stored = Stored("id", ENTRY, len(body), {"identity": Body(len(body), (checksum(body),))})
+                try:
+                    await store.put(
+                        target_hash(fresh_path()), stored, seen, 60, layout.WHOLE, {"identity": body}
+                    )
+                except StoreUnavailable:
+                    refused += 1
+            assert refused > 50
+        await store.close()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_without_redis_requests_are_forwarded_and_it_comes_back_by_itself(
     fragile, mended_valkey, path, origin, fault
@@ -457,9 +483,12 @@ def test_what_one_reads_for_all_is_read_by_another_should_that_fail(is_left):
     assert faults == []
 
 
+def way_to(valkey):
+    return {"host": valkey.host, "port": valkey.port, "password": PASSWORD}
+
+
 def quiet_store(valkey):
-    way = {"host": valkey.host, "port": valkey.port, "password": PASSWORD}
-    return Store(way, lambda _: None, lambda _: None)
+    return Store(way_to(valkey), lambda _: None, lambda _: None)
 
 
 async def ended(task):
@@ -504,6 +533,44 @@ def test_rfc9111_4_3_4_what_is_freshened_comes_in_place_of_itself_alone(valkey):
         return found
 
     assert asyncio.run(story()) == [False, True, "id", True, False, "newer"]
+
+
+def test_what_is_freshened_keeps_its_small_body_among_however_many_others(valkey, client):
+    key = target_hash(fresh_path())
+
+    async def story():
+        store = quiet_store(valkey)
+        seen = (await store.find(key)).generation
+        bodies = dict.fromkeys(CODED.bodies, b"block")
+        await store.put(key, CODED, seen, 60, layout.WHOLE, bodies)
+        client.hset(layout.index(key), mapping={f"{number:x}:not-ours": b"?" for number in range(70)})
+        assert await store.put(key, CODED, seen, 60, layout.FRESHENED)
+        found = await store.find(key)
+        (stored,) = found.stored
+        assert {coding: Page("/x", None, found=found).body(stored, coding) for coding in bodies} == bodies
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_damage_counts_once(valkey, client):
+    key, counted = target_hash(fresh_path()), []
+
+    async def story():
+        store = Store(way_to(valkey), counted.append, lambda _: None)
+        seen = (await store.find(key)).generation
+        await store.put(key, CODED, seen, 60, layout.WHOLE, dict.fromkeys(CODED.bodies, b"block"))
+        client.hset(layout.index(key), mapping={"0:other": b"?", "s:id:gzip": b"?"})
+        found = await store.find(key)
+        page = Page("/x", None, found=found)
+        for _ in range(3):
+            assert page.ready is None
+            (stored,) = page.stored
+            assert (page.body(stored, "gzip"), page.body(stored, "zstd")) == (None, b"block")
+        await store.close()
+
+    asyncio.run(story())
+    assert counted == ["corrupt", "corrupt"]
 
 
 def test_small_bodies_lie_with_their_entries_as_long_as_they_are_few(valkey, client):

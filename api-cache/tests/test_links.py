@@ -13,7 +13,7 @@ from local.processes import wait_until
 from store import layout
 from store.breaker import BREAKER_SECONDS, OPERATION_SECONDS, StoreUnavailable
 from store.levels import Levels
-from store.links import Links
+from store.links import MAX_LOOKING, MAX_RUNNING, Link, Links
 from store.memory import Memory
 from store.shared import Store
 from store.stored import target_hash
@@ -165,6 +165,117 @@ def test_a_connection_on_which_more_comes_than_was_asked_for_is_used_no_more(val
     asyncio.run(story())
 
 
+def test_there_are_so_many_connections_and_no_more(mended_valkey):
+    async def story():
+        links, number = Links(way(mended_valkey)), 3 * (MAX_RUNNING + MAX_LOOKING)
+        ended = asyncio.Semaphore(0)
+        await links.run(("PING",))
+        with connected(mended_valkey) as client:
+            for _ in range(5):
+                client.execute_command("CLIENT", "PAUSE", "50", "ALL")
+                running = [asyncio.create_task(links.run(("PING",))) for _ in range(number)]
+                begun = [links.begin((("PING",),), lambda _: ended.release()) for _ in range(number)]
+                await asyncio.gather(*running)
+                for _ in range(begun.count(True)):
+                    await ended.acquire()
+                assert client.info("clients")["connected_clients"] <= MAX_RUNNING + MAX_LOOKING + 10
+        links.close()
+
+    asyncio.run(story())
+
+
+NOTHING = b"*4\r\n$1\r\na\r\n_\r\n_\r\n_\r\n%0\r\n"
+"""What a look is answered with where nothing is stored."""
+ODD = {
+    "key-is-a-list": b"%1\r\n*1\r\n:1\r\n:2\r\n",
+    "no-resp": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "too-much": NOTHING + b"+OK\r\n",
+    "beginning-of-too-much": NOTHING + b"$5\r\nab",
+    "no-list": b"+OK\r\n%0\r\n",
+    "short-list": b"*1\r\n$1\r\na\r\n%0\r\n",
+    "no-strings": b"*4\r\n:1\r\n_\r\n_\r\n_\r\n%0\r\n",
+    "index-of-no-strings": b"*4\r\n$1\r\na\r\n_\r\n_\r\n_\r\n%1\r\n:1\r\n:2\r\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("is_task", [True, False], ids=["task", "no-task"])
+def test_who_looks_is_told_of_no_reply_that_redis_would_not_give(odd, is_task):
+    faults, ended = [], asyncio.Event()
+
+    def note(_, context):
+        if isinstance(context.get("protocol"), Link):
+            faults.append(context)
+
+    async def answering(reader, writer):
+        """Greet as Redis does, then be odd."""
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                greeting = b"%1\r\n$5\r\nproto\r\n:3\r\n" if b"HELLO" in data else b"+OK\r\n"
+                writer.write(odd if b"MGET" in data else greeting)
+        writer.close()
+        ended.set()
+
+    async def story():
+        asyncio.get_running_loop().set_exception_handler(note)
+        async with await asyncio.start_server(answering, "127.0.0.1") as server:
+            store = Store(
+                {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]},
+                lambda _: None,
+                lambda _: None,
+            )
+            with contextlib.suppress(StoreUnavailable):
+                await store.drop([target_hash(fresh_path())])  # so that there is a connection
+            key = target_hash(fresh_path())
+            if is_task:
+                with pytest.raises(StoreUnavailable):
+                    await store.find(key)
+            else:
+                assert await looked(store, key) is None
+            assert store.breaker.is_open
+            await store.close()
+            async with asyncio.timeout(5):
+                await ended.wait()
+
+    asyncio.run(story())
+    assert faults == []
+
+
+def test_a_look_that_fails_unforeseen_leaves_nobody_waiting(valkey):
+    """What harm a fault of ours may do: none to those who come after."""
+
+    class Faulty(Memory):
+        def bodies(self, *_):
+            raise ZeroDivisionError
+
+    async def story():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        memory, target = Faulty(2**20), fresh_path()
+        memory.vouch(float("inf"))
+        async with a_store(valkey) as store:
+            levels, seen = Levels(store, memory), asyncio.get_running_loop().create_future()
+            assert levels.begin_view(target, seen.set_result)
+            async with asyncio.timeout(5):
+                assert await seen is None
+                with pytest.raises(ZeroDivisionError):
+                    await levels.view(target)
+
+    asyncio.run(story())
+
+
+def test_what_was_replied_is_not_kept_by_a_connection(valkey):
+    """It may be half a megabyte, and there may be many connections."""
+
+    async def story():
+        links = Links(way(valkey))
+        await links.run(("ECHO", b"a block"))
+        (link,) = links._idle  # pylint: disable=protected-access
+        assert b"a block" not in link._replies  # pylint: disable=protected-access
+        links.close()
+
+    asyncio.run(story())
+
+
 def test_one_look_is_for_all_who_want_one(valkey):
     async def story():
         memory, target = Memory(2**20), fresh_path()
@@ -185,6 +296,32 @@ def test_one_look_is_for_all_who_want_one(valkey):
             await reading
 
     asyncio.run(story())
+
+
+def test_what_memory_has_is_not_looked_for_in_redis(one_worker, client, origin):
+    """Whatever a request asks for: its answer need not be ready."""
+    path, body = fresh_path(), b'{"a": 1}\n' * 100
+    lines = ('ETag: "a"', "Content-Type: application/json", "Cache-Control: max-age=600")
+    origin.on(path, answer(body, *lines))
+
+    def ask_in_turn():
+        for more in (
+            (), (("If-None-Match", '"a"'),), (("Range", "bytes=0-1"),), (("Cache-Control", "max-age=500"),),
+            (("Accept-Encoding", "gzip"),), (("Accept-Encoding", "zstd"),), (("Accept-Encoding", "br"),),
+        ):  # fmt: skip
+            assert ask(one_worker.port, path, *more).cache.startswith(("hit", "fwd=miss"))
+
+    def looks():
+        return client.info("commandstats")["cmdstat_hgetall"]["calls"]
+
+    def is_at_rest():
+        ask_in_turn()
+        before = looks()
+        ask_in_turn()
+        ask_in_turn()
+        return looks() == before
+
+    assert wait_until(is_at_rest, timeout=10)  # the first answers may come before memory hears of the entry
 
 
 @pytest.fixture

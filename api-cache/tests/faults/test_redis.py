@@ -10,6 +10,7 @@ import pytest
 import redis
 from local.client import connect
 
+from store.stored import FORMAT
 from tests.faults.breaking import SECONDS, emptied, full, killed, paused, restarted, stuttering
 from tests.faults.load import Load, metric, until, warm_paths, warm_up
 
@@ -109,7 +110,7 @@ def damaged(value: bytes, rng: random.Random) -> bytes:
             value[at:],
             value + value,
             b"0 00000000 {}",
-            value.replace(b"1 ", b"0 ", 1),
+            value.replace(b"%d " % FORMAT, b"0 ", 1),
             value[:at] + bytes((rng.randrange(256),)) + value[at + 1 :],
             rng.randbytes(len(value)),
         )
