@@ -54,6 +54,8 @@ class Answers:
             return self._fail(wire, received, target, asked)
         status = _status(received.method, target, form, fields)
         sent = self._write_down(target, target.policy, form, vary, asked, status)
+        if received.method == "HEAD":  # which invalidates what has another tag by now (RFC 9111 §4.3.5)
+            self._records.changed[target.path] = time.monotonic() + 0.2
         return self._offer(wire, received.method, sent, fields)
 
     # ---- unsafe requests
