@@ -20,9 +20,11 @@ class Curling:
     replies: list[Reply] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
-    def assert_decent(self, statuses: set[int]) -> None:
+    def assert_decent(self, statuses: set[int], *, cut_off: int = 0) -> None:
+        """`cut_off`: how many answers may have lost their rest, which their length then tells."""
         assert self.replies
-        assert not self.broken
+        assert len(self.broken) <= cut_off, self.broken
+        assert all(error.startswith("IncompleteRead(") for error in self.broken), self.broken
         assert {reply.status for reply in self.replies} <= statuses
         assert max(reply.seconds for reply in self.replies) < LONGEST
         for reply in self.replies:
@@ -114,7 +116,8 @@ def test_api_rest_dies_and_comes_back(outage: Deployment) -> None:
         watch(1)
         outage.start("api-rest")
         until(lambda: outage.request("api-cache", fresh_target()).status == 200, 60, "measurements again")
-    seen.assert_decent({200, 502, 503, 504})
+    # One answer may have been on its way when its origin died: its head was out, and the rest is nowhere.
+    seen.assert_decent({200, 502, 503, 504}, cut_off=1)
 
 
 def test_a_stored_answer_serves_while_api_rest_is_down(outage: Deployment) -> None:
