@@ -150,7 +150,7 @@ def opened(data: bytes) -> Document | None:
 
 
 def ready_of(document: Document) -> Ready | None:
-    """None for what is not ready for those who ask plainly, or not written by `encode`."""
+    """None for what was not written by `encode`."""
     try:
         entry = document["entry"]
         return Ready(
