@@ -292,8 +292,9 @@ def test_one_look_is_for_all_who_want_one(valkey):
             reading = asyncio.create_task(levels.view(target))
             await asyncio.sleep(0)  # now it has asked
             assert not levels.begin_view(target, lambda _: None)
-            assert levels.begin_view(fresh_path(), lambda _: None)
-            await reading
+            other = asyncio.get_running_loop().create_future()
+            assert levels.begin_view(fresh_path(), other.set_result)
+            await asyncio.gather(reading, other)
 
     asyncio.run(story())
 
@@ -325,9 +326,9 @@ def test_what_memory_has_is_not_looked_for_in_redis(one_worker, client, origin):
 
 
 @pytest.fixture
-def replicas(make_cache):
+def replicas(shared_cache):
     """A cache, and a worker of another that has what the first one stores only in Redis."""
-    return make_cache(), make_cache(CACHE_WORKERS="1")
+    return shared_cache(), shared_cache(CACHE_WORKERS="1")
 
 
 def test_first_hits_are_answered_in_order_with_what_comes_behind_them(replicas, origin):
