@@ -274,6 +274,11 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+def page_faults(pid: int) -> int:
+    """How often a process has waited for a page of memory from the kernel."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 def tracebacks(folder: Path) -> list[str]:
     """What the caches whose logs lie there said of faults of their own."""
     lines = [line for path in folder.glob("cache-*.log") for line in path.read_text().splitlines()]

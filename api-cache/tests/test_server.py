@@ -18,7 +18,7 @@ from local.processes import free_port, wait_until
 
 from config import Config, ConfigError
 from tests.conftest import settings
-from tests.support import answer, ask, fresh_path, metrics, raw, resident, warm, workers
+from tests.support import answer, ask, fresh_path, metrics, page_faults, raw, resident, warm, workers
 
 POST = b"POST {} HTTP/1.1\r\nHost: h\r\n"
 REFUSED = {
@@ -424,6 +424,23 @@ def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
     connection.close()
     assert got == size
     assert peak < 250 * 2**20
+
+
+def test_first_hits_wait_for_no_memory(make_cache, origin, cache):
+    """It was taken from the kernel before the first client came: else each 60 KB would wait for 24 pages."""
+    text = json.dumps([*range(10_000)]).encode()
+    path = fresh_path()
+    origin.on(path, answer(text, "Content-Type: application/json", "Cache-Control: max-age=60"))
+    paths = [f"{path}?{number}" for number in range(100)]
+    for each in paths:
+        assert ask(cache.port, each).body == text
+    other = make_cache(CACHE_WORKERS="1")
+    (worker,) = workers(other)
+    ask(other.port, fresh_path())
+    assert resident(worker) > 64 * 2**20
+    before = page_faults(worker)
+    assert {ask(other.port, each).cache for each in paths} == {"hit"}
+    assert page_faults(worker) - before < 8 * len(paths)
 
 
 def test_a_killed_worker_is_replaced_and_its_counts_stay(make_cache, origin):
