@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import coding
+from observability.access import HIT
 from server.sending import BODILESS, status_line
 from store.memory import Aged, Memory, Page, Plain, Prepared, Selecting
 from store.stored import body_name, names_of
@@ -77,8 +78,7 @@ class Hits:
         if body is None:
             return None
         page.selecting = () if "identity" in ready.bodies else (b"accept-encoding",)
-        note = self.note("GET", page.target, ready.status, "hit")
-        return _prepared(ready.status, ready.lines[chosen], body, ready, note), int(age)
+        return _prepared(ready.status, ready.lines[chosen], body, ready), int(age)
 
     def _body(self, page: Page, ready: Ready, chosen: str) -> bytes | None:
         """The content, if it is at hand; what takes longer is left to the full path."""
@@ -99,13 +99,12 @@ class Hits:
         if not isinstance(reply.content, bytes):
             return
         page.selecting = page.selecting or _names_selecting(page)
-        note = self.note("GET", page.target, reply.status, reply.cache)
-        self.keep(
-            page, fields, _prepared(reply.status, _lines(reply.headers), reply.content, stored.entry, note)
-        )
+        answer = _prepared(reply.status, _lines(reply.headers), reply.content, stored.entry)
+        self.keep(page, fields, answer)
 
     def keep(self, page: Page, fields: dict[bytes, bytes], answer: Prepared) -> None:
         """Keep an answer for the requests to come that are like this one."""
+        answer.note = self.note("GET", page.target, answer.status, HIT)
         self.memory.prepare(page, _selecting(page, fields), answer)
 
 
@@ -115,7 +114,7 @@ def _lines(headers: Headers) -> str:
     return "".join(map("%s: %s\r\n".__mod__, lines))
 
 
-def _prepared(status: int, lines: str, body: bytes, entry: Entry | Ready, note: Note) -> Prepared:
+def _prepared(status: int, lines: str, body: bytes, entry: Entry | Ready) -> Prepared:
     return Prepared(
         status=status,
         head=b"%b%bContent-Length: %d\r\n" % (status_line(status), lines.encode("latin-1"), len(body)),
@@ -123,7 +122,6 @@ def _prepared(status: int, lines: str, body: bytes, entry: Entry | Ready, note: 
         made=entry.response_time - entry.initial_age,
         least_age=entry.initial_age,
         lifetime=entry.lifetime,
-        note=note,
     )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Methods that are named in metrics; all others count as OTHER, so that clients cannot make new series."""
+HIT = "hit"
+"""The Cache-Status outcome of a plain hit."""
 _MAX_NOTES_BYTES = 8 * 1024 * 1024
 """Of those that are kept; clients choose how long a path is."""
 _OVERHEAD_BYTES = 600

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from observability.access import HIT
 from origin.client import Content
 from origin.errors import OriginError
 
@@ -179,11 +180,17 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             self._queue.appendleft(incoming)
             self._begin_work()
         else:
-            self._send_found(*hit, incoming.begun, identifier, traceparent(incoming.fields))
+            self._send_first(incoming, *hit, identifier)
             if self._queue:
                 self._begin_work()
             else:
                 self._wire.resume_reading()
+
+    def _send_first(self, incoming: Incoming, found: Prepared, age: int, identifier: str) -> None:
+        """Send an answer of which nothing is noted yet."""
+        self._wire.write_whole(found.render(age) + identifier.encode() + b"\r\n\r\n", found.body)
+        self._record(incoming, identifier, found.status, HIT, len(found.body))
+        self._answered = time.monotonic()
 
     # ---- one after the other
 
@@ -240,7 +247,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             incoming.is_answered = True
             await self._send(incoming, reply, identifier)
         elif hit is not None:
-            self._send_found(*hit, incoming.begun, identifier, traceparent(incoming.fields))
+            self._send_first(incoming, *hit, identifier)
             await self._wire.drained(self._app.patience.stall)
 
     async def _look(self, incoming: Incoming) -> tuple[Aged | None, View | None]:

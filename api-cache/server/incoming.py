@@ -62,6 +62,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     begun: float
     length: int | None = None
     chunked: bool = False
+    has_content: bool = False
     expects: bool = False
     complete: bool = False
     is_answered: bool = False
@@ -75,11 +76,8 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     received_bytes: int = 0
     _waited: float = 0.0
     """For how many seconds its content was waited for."""
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def has_content(self) -> bool:
-        return self.chunked or bool(self.length)
+    _arrived: asyncio.Event | None = None
+    """While somebody waits for more of it."""
 
     @property
     def is_simple(self) -> bool:
@@ -107,12 +105,13 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             raise BadRequest(400, "An HTTP/1.1 request has exactly one Host field.")
         if not all(map(is_host, hosts)):
             raise BadRequest(400, "A Host field is a name or an address, and perhaps a port.")
-        codings = self._values(b"transfer-encoding")
+        codings = self._values(b"transfer-encoding") if b"transfer-encoding" in fields else ()
         if codings and ([coding.lower() for coding in codings] != [b"chunked"] or self.version == "1.0"):
             raise BadRequest(501, "No other transfer coding than chunked is understood.")
         self.chunked = bool(codings)
         length = fields.get(b"content-length")
         self.length = int(length) if length is not None else None
+        self.has_content = self.chunked or bool(self.length)
         self.expects = self.version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
         if (self.length or 0) > max_bytes:
             raise _too_large(max_bytes)
@@ -132,7 +131,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             return
         self._parts.append(data)
         self._waiting_bytes += len(data)
-        self._arrived.set()
+        self._wake()
 
     @property
     def is_ahead(self) -> bool:
@@ -142,16 +141,20 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     def finish(self) -> None:
         """It is complete."""
         self.complete = True
-        self._arrived.set()
+        self._wake()
 
     def refuse(self, why: BadRequest) -> None:
         """Read no more of its content. What was wrong first is the answer."""
         self.refusal = self.refusal or why
-        self._arrived.set()
+        self._wake()
 
     def abandon(self) -> None:
         """Nothing more of it will come: the connection is lost."""
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
 
     # ---- for who answers it
 
@@ -180,7 +183,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             await self._more(patience)
 
     async def _more(self, patience: float) -> None:
-        self._arrived.clear()
+        self._arrived = asyncio.Event()
         begun = time.monotonic()
         left = patience + self.received_bytes / MIN_CONTENT_RATE - self._waited
         try:

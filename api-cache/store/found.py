@@ -54,7 +54,7 @@ class Found:
     def ready(self) -> Ready | None:
         """The only entry, if there is one, as it goes to all who ask plainly."""
         if self._ready is None:
-            entries = [*layout.entries(self.fields)]
+            entries = layout.entries(self.fields)
             document = opened(entries[0]) if len(entries) == 1 else None
             self._ready = ready_of(document) if document is not None else None
         return self._ready

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from coding import CODINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _LAYOUT = "api-cache:2:"
 INDEX = _LAYOUT + "i:"
@@ -66,9 +66,9 @@ def lock(name: str) -> str:
     return f"{_LAYOUT}l:{name}"
 
 
-def entries(fields: Mapping[bytes, bytes]) -> Iterator[bytes]:
+def entries(fields: Mapping[bytes, bytes]) -> list[bytes]:
     """The encoded entries of an index."""
-    return (value for field, value in fields.items() if not field.startswith(b"s:"))
+    return [value for field, value in fields.items() if not field.startswith(b"s:")]
 
 
 def small_body(fields: Mapping[bytes, bytes], body_id: str, coding: str) -> bytes | None:

@@ -90,7 +90,6 @@ class Levels:
         False, and nothing happens, where that is known before.
         """
         key, begun = target_hash(target), self._memory.begin()
-        reading: asyncio.Future[View] = asyncio.get_running_loop().create_future()
 
         def done(found: Found | None) -> None:
             view = None
@@ -104,10 +103,11 @@ class Levels:
 
         is_known = key in self._reads or self._memory.get(key) is not None
         is_usual = not is_known and time.monotonic() < self._memory.usable_until
-        is_begun = is_usual and self._store.begin_find(key, done)
-        if is_begun:
-            self._reads[key] = reading
-        return is_begun
+        if not is_usual or not self._store.begin_find(key, done):
+            return False
+        reading: asyncio.Future[View] = asyncio.get_running_loop().create_future()
+        self._reads[key] = reading
+        return True
 
     async def _read(self, key: str, target: str, *, for_memory: bool = False) -> View:
         begun = self._memory.begin() if for_memory else None

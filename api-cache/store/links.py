@@ -61,8 +61,10 @@ class Link(asyncio.Protocol):
     def __init__(self, connection: AbstractConnection) -> None:
         made: Any = connection
         self._writer: asyncio.StreamWriter = made._writer  # pylint: disable=protected-access
+        """Kept, for it would end the connection when it goes."""
         made._writer = made._reader = None  # pylint: disable=protected-access  # it is ours from now on
-        self._writer.transport.set_protocol(self)
+        self._transport = self._writer.transport
+        self._transport.set_protocol(self)
         self._reader = hiredis.Reader(replyError=self._note)
         self._replies: list[Any] = []
         self._refusal: RedisError | None = None
@@ -74,7 +76,7 @@ class Link(asyncio.Protocol):
     def begin(self, packed: bytes, number: int, done: Done) -> None:
         """Send so many commands, and have `done` called with their replies, or with what went wrong."""
         self._wanted, self._done = number, done
-        self._writer.transport.write(packed)
+        self._transport.write(packed)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -85,7 +87,7 @@ class Link(asyncio.Protocol):
             self.finish(InvalidResponse(str(error)))
         missing = self._wanted - len(self._replies)
         if missing < 0 or self._done is None or (not missing and self._reader.has_data()):
-            self._writer.close()
+            self._transport.close()
             self.connection_lost(InvalidResponse("More replies than commands."))
         elif not missing:
             self.finish(self._refusal or self._replies)
@@ -109,7 +111,7 @@ class Link(asyncio.Protocol):
     def end(self) -> None:
         """What is still to come on it would be taken for the reply to another command."""
         self._done = None
-        self._writer.close()
+        self._transport.close()
 
 
 class Links:
@@ -173,8 +175,8 @@ class Links:
             self._release(link, outcome)
             done(outcome)
 
-        deadline = Deadline(lambda: link.finish(TimeoutError()))
         link.begin(_packed(commands), len(commands), finished)
+        deadline = Deadline(lambda: link.finish(TimeoutError()))  # which is made while Redis is at work
         return True
 
     def _release(self, link: Link, outcome: Outcome) -> None:

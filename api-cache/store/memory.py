@@ -49,7 +49,8 @@ class Prepared:
     least_age: float
     """It is never younger, even when the clock was set back."""
     lifetime: float
-    note: Note
+    note: Note = field(init=False)
+    """Made when it is kept."""
     second: int = -1
     rendered: bytes = b""
 
@@ -110,7 +111,7 @@ class Page:
 
     def body(self, stored: Stored | Ready, coding: str) -> bytes | None:
         """An entry's body in this coding, if it is at hand."""
-        data = self.bodies.get(body_name(stored.body_id, coding))
+        data = self.bodies.get(body_name(stored.body_id, coding)) if self.bodies else None
         if data is None and self.found is not None and coding in stored.bodies:
             return self.found.small_body(stored.body_id, coding, stored.bodies[coding])
         return data

@@ -88,8 +88,9 @@ class Store:
         def done(outcome: Outcome) -> None:
             found = None
             try:
-                with contextlib.suppress(StoreUnavailable):
-                    found = self._found(self._replies(outcome))
+                found = self._found(self._replies(outcome))
+            except StoreUnavailable:
+                pass
             finally:
                 seen(found if found is not None and found.generation else None)
 

@@ -24,5 +24,6 @@ def test_pages_that_only_the_short_path_uses_outlive_those_that_nobody_uses():
 
 
 def put(memory, target):
-    answer = Prepared(200, b"", b"", time.time(), 0.0, 60.0, NOTE)
+    answer = Prepared(200, b"", b"", time.time(), 0.0, 60.0)
+    answer.note = NOTE
     memory.put(target, Page(target, (), {"id:identity": bytes(1000)}, prepared={(): answer}), memory.begin())
