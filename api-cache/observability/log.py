@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
@@ -89,4 +90,9 @@ class Log:
 def _stamp(milliseconds: int) -> str:
     """Since the epoch, as ISO 8601 in UTC."""
     seconds, rest = divmod(milliseconds, 1000)
-    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{rest:03}Z", time.gmtime(seconds))
+    return f"{_to_the_second(seconds)}.{rest:03}Z"
+
+
+@functools.lru_cache(maxsize=1)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

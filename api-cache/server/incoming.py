@@ -105,22 +105,25 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
             raise BadRequest(400, "An HTTP/1.1 request has exactly one Host field.")
         if not all(map(is_host, hosts)):
             raise BadRequest(400, "A Host field is a name or an address, and perhaps a port.")
-        codings = self._values(b"transfer-encoding") if b"transfer-encoding" in fields else ()
+        codings = self._values(b"transfer-encoding")
         if codings and ([coding.lower() for coding in codings] != [b"chunked"] or self.version == "1.0"):
             raise BadRequest(501, "No other transfer coding than chunked is understood.")
         self.chunked = bool(codings)
         length = fields.get(b"content-length")
         self.length = int(length) if length is not None else None
         self.has_content = self.chunked or bool(self.length)
-        self.expects = self.version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
+        expected = fields.get(b"expect")
+        self.expects = expected is not None and self.version == "1.1" and expected.lower() == b"100-continue"
         if (self.length or 0) > max_bytes:
             raise _too_large(max_bytes)
         self.target = _origin_form(self.method, self.target)
 
     def _values(self, name: bytes) -> list[bytes]:
         """Those of all lines of that name, which is in lower case."""
+        if name not in self.fields:
+            return []
         if len(self.fields) == len(self.lines):
-            return [self.fields[name]] if name in self.fields else []
+            return [self.fields[name]]
         return [value for each, value in self.lines if each.lower() == name]
 
     def add(self, data: bytes, max_bytes: int) -> None:

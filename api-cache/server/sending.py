@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ BODILESS = frozenset((204, 304))
 _REASONS = {status.value: status.phrase.encode("latin-1") for status in HTTPStatus}
 
 
+@functools.cache
 def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
 

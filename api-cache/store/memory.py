@@ -136,17 +136,15 @@ class Memory:
     """Whether the watch is there at all; when it is only late, it is worth waiting for."""
     _vouched: asyncio.Event = field(default_factory=asyncio.Event)
     size: int = 0
+    max_body_bytes: int = field(init=False)
+    """Larger bodies are not held: one must not push out all others."""
 
     def __post_init__(self) -> None:
         self.page_at = self._targets.get
+        self.max_body_bytes = self.max_bytes // 4
 
     def __len__(self) -> int:
         return len(self._pages)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Larger bodies are not held: one must not push out all others."""
-        return self.max_bytes // 4
 
     def vouch(self, until: float) -> None:
         """What the watch says: it is there, and vouches up to this time; -inf when it is gone."""
