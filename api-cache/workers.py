@@ -70,7 +70,7 @@ def take_memory(size: int) -> None:
     """Have the kernel give us the memory for so many bytes of answers, up to MEMORY_TAKEN_BYTES, now.
 
     Malloc keeps it (see `serve`). Otherwise the client of a first hit waits for each page that is filled then
-    for the first time, for 60 KB half as long again.
+    for the first time: of 60 KB, for a third as long again.
     """
     pieces = [b"." * _PIECE_BYTES for _ in range(min(size, MEMORY_TAKEN_BYTES) // _PIECE_BYTES)]
     pieces.clear()

@@ -77,7 +77,7 @@ class Incoming:  # pylint: disable=too-many-instance-attributes
     _waited: float = 0.0
     """For how many seconds its content was waited for."""
     _arrived: asyncio.Event | None = None
-    """While somebody waits for more of it."""
+    """For who waits for more of it, or last did."""
 
     @property
     def is_simple(self) -> bool:

@@ -46,7 +46,8 @@ def test_more_clients_than_files_are_usual(valkey, origin, tmp_path):
 
 def test_many_slow_clients_share_the_memory_of_one(make_cache, origin):
     """Of what is held in memory, and of what is streamed from Redis."""
-    cache = make_cache(CACHE_WORKERS="1")
+    # No more memory than that, which is taken at once, so that what is measured did not lie free before.
+    cache = make_cache(CACHE_WORKERS="1", CACHE_MEMORY_BYTES=str(16 * MEGABYTE))
     (worker,) = workers(cache)
     for size in (4 * MEGABYTE, 40 * MEGABYTE):
         path = fresh_path()

@@ -426,21 +426,30 @@ def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
     assert peak < 250 * 2**20
 
 
-def test_first_hits_wait_for_no_memory(make_cache, origin, cache):
-    """It was taken from the kernel before the first client came: else each 60 KB would wait for 24 pages."""
-    text = json.dumps([*range(10_000)]).encode()
-    path = fresh_path()
-    origin.on(path, answer(text, "Content-Type: application/json", "Cache-Control: max-age=60"))
-    paths = [f"{path}?{number}" for number in range(100)]
+@pytest.mark.parametrize(
+    ("size", "media_type"),
+    [(60_000, "application/json"), (200_000, "application/json"), (200_000, "image/png")],
+)
+def test_first_hits_wait_for_no_memory(make_cache, origin, cache, size, media_type):
+    """It was taken from the kernel before the first client came: else each would wait for size / 4096 pages."""
+    path, body = fresh_path(), bytes(size)
+    origin.on(path, answer(body, f"Content-Type: {media_type}", "Cache-Control: max-age=60"))
+    paths = [f"{path}?{number}" for number in range(50)]
     for each in paths:
-        assert ask(cache.port, each).body == text
+        assert ask(cache.port, each).body == body
     other = make_cache(CACHE_WORKERS="1")
     (worker,) = workers(other)
     ask(other.port, fresh_path())
-    assert resident(worker) > 64 * 2**20
     before = page_faults(worker)
     assert {ask(other.port, each).cache for each in paths} == {"hit"}
     assert page_faults(worker) - before < 8 * len(paths)
+
+
+def test_memory_is_taken_at_the_start(make_cache):
+    (without,), (with_it,) = (
+        workers(make_cache(CACHE_WORKERS="1", CACHE_MEMORY_BYTES=size)) for size in ("0", str(2**30))
+    )
+    assert 60 * 2**20 < resident(with_it) - resident(without) < 70 * 2**20
 
 
 def test_a_killed_worker_is_replaced_and_its_counts_stay(make_cache, origin):
