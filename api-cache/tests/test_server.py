@@ -431,7 +431,7 @@ def test_two_gigabytes_pass_in_flat_memory(make_cache, origin):
     [(60_000, "application/json"), (200_000, "application/json"), (200_000, "image/png")],
 )
 def test_first_hits_wait_for_no_memory(make_cache, origin, cache, size, media_type):
-    """It was taken from the kernel before the first client came: else each would wait for size / 4096 pages."""
+    """It was taken from the kernel before the first client came: else each would wait for all its pages."""
     path, body = fresh_path(), bytes(size)
     origin.on(path, answer(body, f"Content-Type: {media_type}", "Cache-Control: max-age=60"))
     paths = [f"{path}?{number}" for number in range(50)]
