@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import problems
 from endpoints import OWN, path_of
+from hits import Hits, is_plain
 from observability.gauges import Gauges
 from origin.loops import has_come_back
 from replies import Reply
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from endpoints import Endpoints
-    from hits import Hits
     from httpcache.messages import Request
     from observability.access import Access
     from origin.client import Content, Origin
@@ -81,7 +81,7 @@ class Cache:  # pylint: disable=too-many-instance-attributes
         self, target: bytes, fields: Fields, seen: Callable[[Aged | None, View | None], None]
     ) -> bool:
         text = target.decode("latin-1")
-        if path_of(text) in OWN:
+        if not is_plain(fields) or path_of(text) in OWN:
             return False
 
         def done(view: View | None) -> None:

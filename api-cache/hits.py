@@ -47,7 +47,7 @@ class Hits:
     def plain(self, target: bytes, fields: dict[bytes, bytes]) -> Plain | None:
         """What a GET with these fields (lower-case names, no repeated ones) comes down to, if it is plain."""
         page = self.memory.page_at(target)
-        return (target, _selecting(page, fields)) if page is not None and _is_plain(fields) else None
+        return (target, _selecting(page, fields)) if page is not None and is_plain(fields) else None
 
     def find(self, plain: Plain, now: float) -> Aged | None:
         """The answer to a plain request, and its age; `now` is in monotonic seconds."""
@@ -66,7 +66,7 @@ class Hits:
 
     def first(self, page: Page, fields: dict[bytes, bytes]) -> Aged | None:
         """The answer to a plain GET with these fields out of what was only just read, and its age."""
-        ready = page.ready if _is_plain(fields) else None
+        ready = page.ready if is_plain(fields) else None
         if ready is None or not ready.lines or ready.status in BODILESS:
             return None
         age = self.clock() - ready.response_time + ready.initial_age
@@ -94,7 +94,7 @@ class Hits:
     def remember(self, fields: dict[bytes, bytes], reply: Reply) -> None:
         """Keep a plain hit of the full path for the requests to come."""
         page, stored = reply.page, reply.stored
-        if page is None or stored is None or reply.status in BODILESS or not _is_plain(fields):
+        if page is None or stored is None or reply.status in BODILESS or not is_plain(fields):
             return
         if not isinstance(reply.content, bytes):
             return
@@ -135,5 +135,6 @@ def _selecting(page: Page, fields: dict[bytes, bytes]) -> Selecting:
     return tuple((name, fields.get(name)) for name in page.selecting)
 
 
-def _is_plain(fields: dict[bytes, bytes]) -> bool:
+def is_plain(fields: dict[bytes, bytes]) -> bool:
+    """Whether no field of a GET matters but those that select; then it has no content either."""
     return DECIDING.isdisjoint(fields) and fields.get(b"connection", b"close") in _PERSISTENCE

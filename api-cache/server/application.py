@@ -51,7 +51,7 @@ class Application(Protocol):
     ) -> bool:
         """The same for who has no task, and is called back; without a view where more is to be done.
 
-        False, and nothing happens, where that is known before.
+        False, and nothing happens, where that is known before; it is for all that is no plain request.
         """
 
     async def respond(

@@ -44,7 +44,9 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._queue: deque[Incoming] = deque()
         self._task: asyncio.Task[None] | None = None
         self._is_looking = False
-        """Whether Redis was asked for a ready answer, without a task."""
+        """Whether Redis was asked for a ready answer, without a task..."""
+        self._sought: Incoming | None = None
+        """...and the request that it is for, as soon as that is read."""
         self._last = False
         """Whether no further request is taken."""
         self._answered = time.monotonic()
@@ -123,7 +125,10 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
             return None  # a ready answer does not say that it is the last one
         plain = self._app.plain(target, fields)
         found = self._app.hit(plain, time.monotonic()) if plain is not None else None
-        return Hit(plain, *found) if plain is not None and found is not None else None
+        if plain is not None and found is not None:
+            return Hit(plain, *found)
+        self._begin_look(target, fields)
+        return None
 
     def send_hit(self, hit: Hit, fields: Fields, begun: float) -> None:
         if not self._wire.is_lost:
@@ -145,7 +150,8 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         self._last = True
 
     def enqueue(self, incoming: Incoming) -> None:
-        if self.is_free and self._begin_look(incoming):
+        if self._is_looking and self._sought is None:
+            self._sought = incoming
             return
         self._queue.append(incoming)
         if not self._is_busy:
@@ -155,23 +161,18 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     # ---- first hits
 
-    def _begin_look(self, incoming: Incoming) -> bool:
-        """Look in Redis for a ready answer, of which a task would be the larger part."""
-        fields = self._fields_to_look(incoming)
-        if fields is None or self._is_last:
-            return False
-        self._is_looking = self._app.begin_look(
-            incoming.target, fields, lambda hit, view: self._looked(incoming, hit, view)
-        )
-        return self._is_looking
+    def _begin_look(self, target: bytes, fields: Fields) -> None:
+        """Look in Redis for a ready answer; a task would be the larger part of it.
 
-    @staticmethod
-    def _fields_to_look(incoming: Incoming) -> Fields | None:
-        """Those of a request that a ready answer may serve."""
-        return incoming.plain_fields if incoming.is_simple and incoming.refusal is None else None
+        Meanwhile the request is read to its end, which comes at once: it has no content, nothing in it can be
+        refused any more, and its target is the one to look for.
+        """
+        if not self._last and target.startswith(b"/") and b"#" not in target:
+            self._is_looking = self._app.begin_look(target, fields, self._looked)
 
-    def _looked(self, incoming: Incoming, hit: Aged | None, view: View | None) -> None:
-        self._is_looking = False
+    def _looked(self, hit: Aged | None, view: View | None) -> None:
+        incoming, self._sought, self._is_looking = self._sought, None, False
+        assert incoming is not None  # noqa: S101  # see _begin_look
         identifier = given_id(incoming.fields) or self._app.request_id()
         if self._wire.is_lost:
             self._record(incoming, identifier, CLIENT_LEFT, "detail=client-left", 0)
@@ -252,7 +253,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
 
     async def _look(self, incoming: Incoming) -> tuple[Aged | None, View | None]:
         """A ready answer that is not in memory, unless it is to be the last and say so; and what was seen."""
-        fields = self._fields_to_look(incoming)
+        fields = incoming.plain_fields if incoming.is_simple and incoming.refusal is None else None
         if incoming.view is not None or fields is None:
             return None, incoming.view
         hit, view = await self._app.look(incoming.target, fields)

@@ -46,7 +46,8 @@ class Receiver(Protocol):
     def is_free(self) -> bool:
         """Whether a hit may go out at once."""
 
-    def find_hit(self, target: bytes, fields: Fields) -> Hit | None: ...
+    def find_hit(self, target: bytes, fields: Fields) -> Hit | None:
+        """A ready answer to a GET whose head holds nothing to be refused but its target, perhaps."""
 
     def send_hit(self, hit: Hit, fields: Fields, begun: float) -> None:
         """Answer a request that is a plain hit, and has come to its end."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 
@@ -347,14 +348,38 @@ def test_first_hits_are_answered_in_order_with_what_comes_behind_them(replicas, 
     assert [b"; hit" in each for each in answers] == [True, True, False, True, True]
 
 
+@pytest.mark.parametrize("is_first", [False, True], ids=["behind-a-first-hit", "alone"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        b"GET /x#fragment HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET x HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: h\r\n no-field\r\n\r\n",
+        b"\0\0 / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ],
+    ids=["fragment", "no-path", "two-hosts", "obs-fold", "no-method"],
+)
+def test_what_is_refused_is_not_looked_for(replicas, origin, refused, is_first):
+    before, after = replicas
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Cache-Control: max-age=60"))
+    ask(before.port, path)
+    hit = b"" if is_first else b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
+    found = raw(after.port, hit + refused)
+    statuses = re.findall(rb"HTTP/1.1 ([0-9]+) ", found)
+    assert statuses == ([b"400"] if is_first else [b"200", b"400"])
+
+
 @pytest.mark.parametrize(
     ("request_line", "lines", "expected", "content"),
     [
         (b"GET %b HTTP/1.1", (b"Connection: close",), b"Connection: close", b"x"),
         (b"GET %b HTTP/1.0", (b"Connection: keep-alive",), b"Connection: keep-alive", b"x"),
         (b"HEAD %b HTTP/1.1", (), b"Content-Length: 1", b""),
+        (b"GET http://h%b HTTP/1.1", (b"Connection: keep-alive",), b"Content-Length: 1", b"x"),
     ],
-    ids=["last", "http-1.0", "head"],
+    ids=["last", "http-1.0", "head", "absolute-form"],
 )
 def test_what_a_ready_answer_does_not_say_is_said_by_a_first_hit(
     replicas, origin, request_line, lines, expected, content
@@ -368,6 +393,15 @@ def test_what_a_ready_answer_does_not_say_is_said_by_a_first_hit(
     assert b"; hit" in found
     assert expected in found
     assert found.partition(b"\r\n\r\n")[2] == content
+
+
+def test_what_is_asked_for_in_absolute_form_is_found_by_its_path(one_worker, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Cache-Control: max-age=60"))
+    request = b"GET http://h%b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
+    assert b"\r\n\r\nx" in raw(one_worker.port, request, until=b"\r\n\r\nx")
+    assert wait_until(lambda: ask(one_worker.port, path).cache == "hit", timeout=5)
+    assert len(origin.asked(path)) == 1
 
 
 def test_a_client_that_leaves_while_redis_is_asked_is_noted(origin, make_cache, mended_valkey, tmp_path):
