@@ -33,7 +33,7 @@ CLIENT_LEFT = 499
 
 
 class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attributes
-    """Plain hits are answered at once, all else by a task, one after the other."""
+    """Plain hits are answered at once, out of memory or Redis, all else by a task, one after the other."""
 
     def __init__(self, app: Application, connections: set[Connection], remembered: Remembered) -> None:
         self._app = app
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):  # pylint: disable=too-many-instance-attribu
         Meanwhile the request is read to its end, which comes at once: it has no content, nothing in it can be
         refused any more, and its target is the one to look for.
         """
-        if not self._last and target.startswith(b"/") and b"#" not in target:
+        if target.startswith(b"/") and b"#" not in target:
             self._is_looking = self._app.begin_look(target, fields, self._looked)
 
     def _looked(self, hit: Aged | None, view: View | None) -> None:

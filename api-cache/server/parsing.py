@@ -47,7 +47,10 @@ class Receiver(Protocol):
         """Whether a hit may go out at once."""
 
     def find_hit(self, target: bytes, fields: Fields) -> Hit | None:
-        """A ready answer to a GET whose head holds nothing to be refused but its target, perhaps."""
+        """A ready answer to a GET, perhaps. Else this very request is enqueued next, before `feed` returns.
+
+        Of what may be refused, its target and how its content is framed are not checked yet.
+        """
 
     def send_hit(self, hit: Hit, fields: Fields, begun: float) -> None:
         """Answer a request that is a plain hit, and has come to its end."""

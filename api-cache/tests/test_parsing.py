@@ -15,16 +15,19 @@ CONTENTS = (b"", b"a", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"x" * 90)
 
 @dataclass
 class Receiver:
-    """Remembers the requests."""
+    """Remembers the requests, and begins to look for an answer whenever it may."""
 
-    is_free: bool = False
+    is_free: bool = True
+    sought: bytes | None = None
     requests: list[Incoming] = field(default_factory=list)
     is_over: bool = False
 
-    def find_hit(self, *_):
-        return None
+    def find_hit(self, target, _):
+        self.sought = target
 
     def enqueue(self, incoming):
+        assert self.sought in (None, incoming.target)
+        self.sought = None
         self.requests.append(incoming)
 
     def pause_reading(self):
@@ -51,10 +54,11 @@ def messages(draw) -> bytes:
     last = draw(
         st.sampled_from((b"",) * 9 + (b"Connection: close\r\n", b"Connection: Upgrade\r\nUpgrade: x\r\n"))
     )
+    target = draw(st.sampled_from((b"/a", b"/b")))
     rest = framed(
         draw(st.sampled_from(CONTENTS)), draw(st.sampled_from(("none", "length", "chunks", "trailer")))
     )
-    return b"%b%b / HTTP/1.1\r\nHost: h\r\n%b%b" % (empty, method, last, rest)
+    return b"%b%b %b HTTP/1.1\r\nHost: h\r\n%b%b" % (empty, method, target, last, rest)
 
 
 def read(pieces) -> tuple[list[tuple[str, bytes, bool]], bool]:
@@ -64,6 +68,7 @@ def read(pieces) -> tuple[list[tuple[str, bytes, bool]], bool]:
         if receiver.is_over:
             break
         requests.feed(piece, 0.0)
+        assert receiver.sought is None  # whatever is looked for comes to its end at once
     found = [(each.method, b"".join(each._parts), each.complete) for each in receiver.requests]
     return found, receiver.is_over
 
