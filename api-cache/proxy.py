@@ -187,23 +187,28 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         demands = _DEMANDS if question.fwd is Fwd.STALE else ()
         headers = question.request.headers.without((*validation.CONDITIONS, "range", *demands))
         request = question.request._replace(method="GET", headers=headers, interim=None)
-        self.flights.start(question.name, lambda flight: self._lead(flight, request))
+        self.flights.start(question.name, lambda flight: self._lead(flight, request, question.entry))
 
     async def _outcome(self, question: Question) -> tuple[Outcome | None, bool]:
         """What the origin says, and whether it was asked for this client alone or first."""
         request = question.request
         if not question.is_shared:
             return await self._fetch(request, question.view, question.entry), True
-        return await self.flights.join(question.name, lambda flight: self._lead(flight, request))
+        known = question.entry
+        return await self.flights.join(question.name, lambda flight: self._lead(flight, request, known))
 
-    async def _lead(self, flight: Flight, request: Request) -> Outcome:
-        """Ask for all who wait, once no other process does."""
+    async def _lead(self, flight: Flight, request: Request, known: Entry | None) -> Outcome:
+        """Ask for all who wait, once no other process does; at once where its answer would be of no use."""
 
-        async def is_settled() -> bool:
+        async def is_settled() -> bool | None:
             view = await self.levels.latest(request.target)
-            return view.is_uncacheable(request) or self._serves(request, view)
+            if view.is_uncacheable(request) or self._serves(request, view):
+                return True
+            entry = variants.select(view.entries, request.headers)
+            return None if entry is not None and entry != known else False
 
-        if not await self.flights.lock(flight, is_settled):
+        is_for_each = known is not None and (known.always_validate or known.lifetime <= 0)
+        if not is_for_each and not await self.flights.lock(flight, is_settled):
             return LookAgain()
         view = await self.levels.latest(request.target)
         if self._serves(request, view):
@@ -217,6 +222,10 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
     async def _answer(self, question: Question, outcome: Outcome | None, *, own: bool) -> Reply:
         """What came of the question, as this client's answer."""
         request = question.request
+        if isinstance(outcome, Fetch) and not own and question.looks > 1:
+            other = outcome.selecting_others(request)
+            if other:
+                return await self._ask(replace(question, looks=question.looks - 1, selecting=other))
         if isinstance(outcome, Fetch) and not own and outcome.is_being_stored and not outcome.is_shareable:
             outcome = await self.flights.until_stored(outcome)
         if isinstance(outcome, Validated) and (own or outcome.is_for(request)):

@@ -21,24 +21,28 @@ def targets(request: Request, response: Response, also: str | None = None) -> tu
     """
     if request.method in SAFE_METHODS or not 200 <= response.status < 400:
         return ()
-    views = [request] if also is None else [request, request._replace(scheme="http", authority=also)]
+    views = [request] if also is None else [request, request._replace(authority=also)]
     references = [response.headers.get(name) for name in ("location", "content-location")]
     found = (local_target(view, reference) for reference in references for view in views)
     return tuple(dict.fromkeys([request.target, *(target for target in found if target is not None)]))
 
 
 def local_target(request: Request, reference: str | None) -> str | None:
-    """The path and query that a URI reference names, when it has the origin of the request's own URI."""
+    """The path and query that a URI reference names, when it has the origin of the request's own URI.
+
+    Its scheme is http, or https where TLS ends before us: by both it is the same target here.
+    """
     if reference is None:
         return None
-    base = f"{request.scheme}://{request.authority}{request.target}"
-    try:
-        own, url = urlsplit(base), urlsplit(urljoin(base, reference.strip(" \t")))
-        if _origin(own) != _origin(url):
+    for scheme in _DEFAULT_PORTS:
+        base = f"{scheme}://{request.authority}{request.target}"
+        try:
+            own, url = urlsplit(base), urlsplit(urljoin(base, reference.strip(" \t")))
+            if _origin(own) == _origin(url):
+                return (url.path or "/") + (f"?{url.query}" if url.query else "")
+        except ValueError:  # such as an unfinished IPv6 address, or a port that is no number
             return None
-    except ValueError:  # such as an unfinished IPv6 address, or a port that is no number
-        return None
-    return (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return None
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -101,13 +101,12 @@ def _add(index: dict[str, tuple[str, ...]], lines: Iterable[tuple[str, str]]) ->
 class Request(NamedTuple):
     """A request as the client sent it. `target` is its path and query, byte for byte as received.
 
-    `scheme` and `authority` complete the target URI (RFC 9110 §7.1); only same-origin checks look at them.
+    With a scheme, `authority` completes the target URI (RFC 9110 §7.1); only same-origin checks look at it.
     """
 
     method: str
     target: str
     headers: Headers
-    scheme: str = "http"
     authority: str = ""
     version: str = "1.1"
     """Of HTTP, as received."""

@@ -43,7 +43,7 @@ class Gauges:
     def _look(self) -> None:
         self.counters.set("level_bytes memory", self.memory.size)
         self.counters.set("level_entries memory", len(self.memory))
-        self.counters.set("breaker_open", float(self.store.breaker.is_open))
+        self.counters.set("breaker_open", float(self.store.breaker.has_failed))
         self.counters.set("memory_usable", float(time.monotonic() < self.memory.usable_until))
 
     async def _ask_redis(self) -> None:

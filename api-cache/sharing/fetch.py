@@ -104,6 +104,12 @@ class Fetch:  # pylint: disable=too-many-instance-attributes
             return False
         return variants.matches(self.entry, request.headers)
 
+    def selecting_others(self, request: Request) -> tuple[str, ...]:
+        """The request fields by which it is another variant than this request's; none where it is not."""
+        if self.entry is None or variants.matches(self.entry, request.headers):
+            return ()
+        return tuple(name for name, _ in self.entry.selecting)
+
     @property
     def is_repeatable(self) -> bool:
         """Whether a strong tag would tell that the same content came once more (RFC 9110 §8.8.1)."""

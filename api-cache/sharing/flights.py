@@ -143,9 +143,10 @@ class Flights:
             self._keep(self._unlock(flight.name, flight.token))
             flight.token = None
 
-    async def lock(self, flight: Flight, settled: Callable[[], Awaitable[bool]]) -> bool:
+    async def lock(self, flight: Flight, settled: Callable[[], Awaitable[bool | None]]) -> bool:
         """Become the one process that asks; False when `settled` says that another has answered meanwhile.
 
+        It says None when what another has stored meanwhile has to be validated by each: then all ask at once.
         The wait for another process is bounded by our patience, and by its lock, which ends with it.
         Without Redis, or without patience left, as a successor, we ask all the same.
         """
@@ -157,8 +158,9 @@ class Flights:
                 while not await self._take(flight):
                     await asyncio.sleep(pause)
                     pause = min(0.04, pause * 2)
-                    if await settled():
-                        return False
+                    is_settled = await settled()
+                    if is_settled is not False:
+                        return is_settled is None
         return True
 
     async def _take(self, flight: Flight) -> bool:

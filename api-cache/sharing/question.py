@@ -28,11 +28,13 @@ class Question:
     """What may serve, once it is validated or should the origin fail."""
     looks: int = MAX_LOOKS
     """How often the store may have been asked in all, should others have answered meanwhile."""
+    selecting: tuple[str, ...] = ()
+    """The request fields that select among variants of which none is stored yet, by what one was like."""
 
     @property
     def name(self) -> str:
         """What is the same for all whom one answer may serve."""
-        return key_of_request(self.request, self.view.page.stored)
+        return key_of_request(self.request, self.view.page.stored, self.selecting)
 
     @property
     def is_shared(self) -> bool:

@@ -30,6 +30,11 @@ class Breaker:
     def is_open(self) -> bool:
         return self.clock() < self.open_until
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether nobody has succeeded since the last failure."""
+        return self.open_until > 0
+
     def failed(self) -> None:
         self.open_until = self.clock() + BREAKER_SECONDS
 

@@ -198,10 +198,11 @@ def names_of(stored: tuple[Stored, ...]) -> frozenset[str]:
     return frozenset(name for each in stored for name, _ in each.entry.selecting)
 
 
-def key_of_request(request: Request, stored: tuple[Stored, ...]) -> str:
+def key_of_request(request: Request, stored: tuple[Stored, ...], selecting: Collection[str] = ()) -> str:
     """What requests must share to wait for one answer: the target, and the variant as far as it is known.
 
-    Those with credentials are apart: their answers may be of no use to the others (RFC 9111 §3.5).
+    `selecting` are names of fields that tell variants apart, beside those of what is stored. Requests with
+    credentials are apart: their answers may be of no use to the others (RFC 9111 §3.5).
     """
-    variant = variants.key(sorted(names_of(stored)), request.headers)
+    variant = variants.key(sorted(names_of(stored).union(selecting)), request.headers)
     return f"{target_hash(request.target)}:{variant}{':a' if request.has_credentials else ''}"

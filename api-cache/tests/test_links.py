@@ -19,7 +19,7 @@ from store.memory import Memory
 from store.shared import Store
 from store.stored import target_hash
 from tests.conftest import PASSWORD, connected
-from tests.support import answer, ask, fresh_path, raw
+from tests.support import answer, ask, fresh_path, metrics, raw
 
 
 def way(valkey):
@@ -399,6 +399,26 @@ def test_what_a_ready_answer_does_not_say_is_said_by_a_first_hit(
     assert b"; hit" in found
     assert expected in found
     assert found.partition(b"\r\n\r\n")[2] == content
+
+
+def test_the_breaker_shows_until_redis_is_back(make_cache, mended_valkey, origin):
+    cache = make_cache(redis=mended_valkey, CACHE_WORKERS="1")
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+
+    def shows(open_breakers):
+        return (
+            ask(cache.port, path).body == b"x"
+            and metrics(cache)["api_cache_redis_breaker_open"] == open_breakers
+        )
+
+    assert wait_until(lambda: shows(0), timeout=5)
+    mended_valkey.pause()
+    assert wait_until(lambda: shows(1), timeout=5)
+    is_shut = lambda: metrics(cache)["api_cache_redis_breaker_open"] == 0  # noqa: E731
+    assert not wait_until(is_shut, timeout=2 * BREAKER_SECONDS)
+    mended_valkey.resume()
+    assert wait_until(lambda: shows(0), timeout=5)
 
 
 def test_what_is_asked_for_in_absolute_form_is_found_by_its_path(one_worker, origin):

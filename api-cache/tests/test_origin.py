@@ -212,6 +212,25 @@ def test_an_answer_without_content_gives_its_connection_back(one_worker, origin,
     assert len({each.connection for each in origin.asked(path)}) == 1
 
 
+def test_no_proxy_and_no_netrc_is_taken_from_the_environment(make_cache, origin, tmp_path):
+    (tmp_path / ".netrc").write_text("default login who password what\n")
+    proxies = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+    cache = make_cache(HOME=str(tmp_path), **dict.fromkeys(proxies, "http://127.0.0.1:1"))
+    path = fresh_path()
+    origin.on(path, answer(b"x"))
+    assert ask(cache.port, path).body == b"x"
+    (got,) = origin.asked(path)
+    assert not got.values("Authorization")
+
+
+def test_no_field_is_added_or_rewritten_that_a_framework_would(cache, origin):
+    path = fresh_path()
+    origin.on(path, answer(b"x", "Content-Location: other", "Cache-Control: max-age=60"))
+    for _ in range(2):
+        got = ask(cache.port, path)
+        assert (got["Content-Location"], got["Content-Type"]) == ("other", None)
+
+
 def test_a_post_is_never_sent_twice(cache, origin):
     path = fresh_path()
     origin.on(path, lambda *_: False)

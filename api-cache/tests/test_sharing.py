@@ -262,6 +262,75 @@ def not_stored(cache):
     return metrics(cache).get('api_cache_not_stored_total{reason="too-large"}', 0)
 
 
+def test_rfc9111_4_1_each_variant_of_a_cold_target_is_asked_for_once(one_worker, origin):
+    """Nobody knows what tells them apart before the first answer is there."""
+    path, number = fresh_path(), 24
+
+    def script(wire, got):
+        assert len(origin.asked(path)) > 1 or all_wait(one_worker, number)
+        (which,) = got.values("X-Which")
+        wire.send(answer(which.encode(), "Vary: X-Which", "Cache-Control: max-age=60"))
+
+    origin.on(path, script)
+    asked = ["abc"[each % 3] for each in range(number)]
+    with ThreadPoolExecutor(number) as pool:
+        found = pool.map(lambda which: ask(one_worker.port, path, ("X-Which", which)).body.decode(), asked)
+        assert [*found] == asked
+    assert len(origin.asked(path)) == 3
+
+
+def test_those_who_waited_for_what_turns_out_uncacheable_do_not_queue(cache, origin):
+    path, number = fresh_path(), 20
+
+    def script(wire, _):
+        if len(origin.asked(path)) == 1:
+            assert all_wait(cache, number)
+        else:
+            assert wait_until(lambda: len(origin.asked(path)) == number, timeout=10)
+        wire.send(answer(b"x", "Cache-Control: private"))
+
+    origin.on(path, script)
+    assert {each.body for each in together(cache, path, number).values()} == {b"x"}
+    assert len(origin.asked(path)) == number
+
+
+def test_processes_do_not_queue_for_what_each_has_to_validate(make_cache, client, origin):
+    caches = [make_cache(CACHE_WORKERS="1", CACHE_COLLAPSE_WAIT="20") for _ in range(3)]
+    path = fresh_path()
+    first, second, third = rounds = [threading.Event() for _ in range(3)]
+    upto = {1: first, 2: second, 3: second}
+
+    def script(wire, _):
+        assert upto.get(len(origin.asked(path)), third).wait(10)
+        wire.send(answer(b"x", "Cache-Control: no-cache", 'ETag: "a"'))
+
+    def locks():
+        return client.info("commandstats")["cmdstat_set"]["calls"]
+
+    def are_asked(number):
+        return wait_until(lambda: len(origin.asked(path)) == number, timeout=5)
+
+    origin.on(path, script)
+    try:
+        with ThreadPoolExecutor() as pool:
+            found = [pool.submit(ask, caches[0].port, path)]
+            assert are_asked(1)
+            before = locks()
+            found += [pool.submit(ask, each.port, path) for each in caches[1:]]
+            assert wait_until(lambda: locks() > before + 6, timeout=5)  # the others try, and wait
+            first.set()
+            assert are_asked(3)
+            second.set()
+            assert {each.result(10).body for each in found} == {b"x"}
+            found = [pool.submit(ask, each.port, path) for each in caches]
+            assert are_asked(6)
+            third.set()
+            assert {each.result(10).body for each in found} == {b"x"}
+    finally:
+        for each in rounds:
+            each.set()
+
+
 LARGE = random.Random(2).randbytes(40_000_000)
 
 

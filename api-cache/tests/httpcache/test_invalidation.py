@@ -40,7 +40,10 @@ def test_rfc9111_4_4_errors_do_not(status: int) -> None:
         pytest.param("//here.example/z", "/z", id="network path"),
         pytest.param("/a%2Fb", "/a%2Fb", id="escapes stay"),
         pytest.param("http://there.example/z", None, id="another host"),
-        pytest.param("https://here.example/z", None, id="another scheme"),
+        pytest.param("https://here.example/z", "/z", id="TLS that ends before us"),
+        pytest.param("https://here.example:443/z", "/z", id="default port of https"),
+        pytest.param("https://here.example:80/z", None, id="another port of https"),
+        pytest.param("ftp://here.example/z", None, id="another scheme"),
         pytest.param("http://here.example:81/z", None, id="another port"),
         pytest.param("//there.example/z", None, id="network path elsewhere"),
         pytest.param("http://[/z", None, id="unfinished IPv6 address"),
@@ -52,19 +55,6 @@ def test_rfc9111_4_4_same_origin_references_go_too(name: str, value: str, expect
     asked = request(method="POST", target="/a/b")
     found = invalidation.targets(asked, response(f"{name}: {value}"))
     assert found == (("/a/b",) if expected is None else ("/a/b", expected))
-
-
-@pytest.mark.parametrize(
-    ("location", "expected"),
-    [
-        ("https://here.example:443/z", ("/x?y", "/z")),
-        ("https://here.example/z", ("/x?y", "/z")),
-        ("http://here.example/z", ("/x?y",)),
-    ],
-)
-def test_rfc9110_4_2_2_the_default_port_of_https(location: str, expected: tuple[str, ...]) -> None:
-    asked = request(method="POST")._replace(scheme="https")
-    assert invalidation.targets(asked, response(f"Location: {location}")) == expected
 
 
 @pytest.mark.parametrize(
