@@ -45,7 +45,7 @@ _COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 """By the first word of a row's label: the metric, its text, and the name of what the other word says."""
 _GAUGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "level_bytes": ("api_cache_level_bytes", "Bytes held, by level.", ("level",)),
-    "level_entries": ("api_cache_level_entries", "Targets in memory; keys in Redis, more of them.", ("level",)),
+    "level_entries": ("api_cache_level_entries", "Targets in memory; keys in Redis.", ("level",)),
     "breaker_open": ("api_cache_redis_breaker_open", "Workers that leave Redis alone after failures.", ()),
     "memory_usable": ("api_cache_memory_usable", "Workers whose memory level is in step with Redis.", ()),
     "waiters": ("api_cache_waiters", "Requests that wait for another one's answer.", ()),
