@@ -205,9 +205,11 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
             if view.is_uncacheable(request) or self._serves(request, view):
                 return True
             entry = variants.select(view.entries, request.headers)
-            return None if entry is not None and entry != known else False
+            if entry is None or entry == known:
+                return False
+            return True if freshness.age(entry, self.clock()) < reuse.seconds_of_use(entry) else None
 
-        is_for_each = known is not None and (known.always_validate or known.lifetime <= 0)
+        is_for_each = known is not None and reuse.seconds_of_use(known) <= 0
         if not is_for_each and not await self.flights.lock(flight, is_settled):
             return LookAgain()
         view = await self.levels.latest(request.target)
@@ -228,6 +230,8 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
                 return await self._ask(replace(question, looks=question.looks - 1, selecting=other))
         if isinstance(outcome, Fetch) and not own and outcome.is_being_stored and not outcome.is_shareable:
             outcome = await self.flights.until_stored(outcome)
+        if isinstance(outcome, Validated) and not own and outcome.is_another(request):
+            outcome = LookAgain()  # what tells the variants apart is stored now
         if isinstance(outcome, Validated) and (own or outcome.is_for(request)):
             reply = await self._serve_validated(question, outcome, own=own)
             if reply is not None:

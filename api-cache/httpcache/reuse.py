@@ -90,6 +90,13 @@ def decide(request: Request, entries: Sequence[Entry], now: float, policy: Polic
     return _ask(request, wanted, objection or Fwd.STALE, entry)
 
 
+def seconds_of_use(entry: Entry) -> float:
+    """At which age the entry begins to need validation before each use (§4.2, §5.2.2.4; RFC 5861 §3)."""
+    if entry.always_validate:
+        return 0.0
+    return entry.lifetime + (0.0 if entry.must_revalidate else entry.stale_while_revalidate)
+
+
 def _client_objection(request: Request, wanted: fields.Directives, entry: Entry, age: float) -> Fwd | None:
     """REQUEST when what the client says forbids this entry to serve, fresh or not (§5.2.1, §4.3.2)."""
     if has_origin_condition(request):

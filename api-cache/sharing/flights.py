@@ -38,6 +38,10 @@ class Validated:
         """Whether it may be this request's answer, though another one asked."""
         return self.refusal is None and variants.matches(self.stored.entry, request.headers)
 
+    def is_another(self, request: Request) -> bool:
+        """Whether it is stored, but as another variant than this request's."""
+        return self.refusal is None and not variants.matches(self.stored.entry, request.headers)
+
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:

@@ -12,7 +12,7 @@ import pytest
 from local.processes import wait_until
 
 from store import layout
-from store.breaker import BREAKER_SECONDS, OPERATION_SECONDS, StoreUnavailable
+from store.breaker import BREAKER_SECONDS, OPERATION_SECONDS, Breaker, StoreUnavailable
 from store.levels import Levels
 from store.links import MAX_LOOKING, MAX_RUNNING, Link, Links
 from store.memory import Memory
@@ -399,6 +399,16 @@ def test_what_a_ready_answer_does_not_say_is_said_by_a_first_hit(
     assert b"; hit" in found
     assert expected in found
     assert found.partition(b"\r\n\r\n")[2] == content
+
+
+def test_a_breaker_has_failed_until_somebody_succeeds():
+    now = 0.0
+    breaker = Breaker(lambda: now)
+    breaker.failed()
+    now = 2 * BREAKER_SECONDS
+    assert (breaker.is_open, breaker.has_failed) == (False, True)
+    breaker.succeeded()
+    assert not breaker.has_failed
 
 
 def test_the_breaker_shows_until_redis_is_back(make_cache, mended_valkey, origin):

@@ -279,6 +279,53 @@ def test_rfc9111_4_1_each_variant_of_a_cold_target_is_asked_for_once(one_worker,
     assert len(origin.asked(path)) == 3
 
 
+def test_rfc9111_3_2_each_variant_that_a_304_tells_of_is_asked_for_once(one_worker, origin):
+    path, number = fresh_path(), 24
+    lines = ('ETag: "a"', "Cache-Control: no-cache")
+    origin.on(path, answer(b"all", *lines))
+    ask(one_worker.port, path)
+
+    def script(wire, got):
+        if len(origin.asked(path)) == 2:
+            assert all_wait(one_worker, number)
+            wire.send(answer(b"", *lines, "Vary: X-Which", status=304))
+        else:
+            (which,) = got.values("X-Which")
+            wire.send(answer(which.encode(), *lines, "Vary: X-Which"))
+
+    origin.on(path, script)
+    asked = ["abc"[each % 3] for each in range(number)]
+    with ThreadPoolExecutor(number) as pool:
+        found = [*pool.map(lambda which: ask(one_worker.port, path, ("X-Which", which)).body.decode(), asked)]
+    assert all(body in (which, "all") for body, which in zip(found, asked, strict=True))
+    assert found.count("all") == number // 3
+    assert len(origin.asked(path)) == 4
+
+
+def test_processes_refresh_one_at_a_time_what_may_serve_meanwhile(make_cache, client, origin):
+    caches = [make_cache(CACHE_WORKERS="1", CACHE_COLLAPSE_WAIT="20") for _ in range(3)]
+    path, release = fresh_path(), threading.Event()
+
+    def script(wire, _):
+        assert len(origin.asked(path)) == 1 or release.wait(10)
+        wire.send(answer(b"x", "Cache-Control: max-age=0, stale-while-revalidate=600"))
+
+    def locks():
+        return client.info("commandstats")["cmdstat_set"]["calls"]
+
+    origin.on(path, script)
+    ask(caches[0].port, path)
+    before = locks()
+    try:
+        assert {ask(each.port, path).body for each in caches} == {b"x"}
+        assert wait_until(lambda: locks() > before + 12, timeout=5)  # the others try, and wait
+        assert len(origin.asked(path)) == 2
+        release.set()
+        assert {ask(each.port, path).body for each in caches} == {b"x"}
+    finally:
+        release.set()
+
+
 def test_those_who_waited_for_what_turns_out_uncacheable_do_not_queue(cache, origin):
     path, number = fresh_path(), 20
 

@@ -351,3 +351,22 @@ def test_the_shipped_policy_stands_in_for_a_day() -> None:
     stored = entry(*FRESH, policy=RFC_ONLY)
     assert reuse.may_serve_stale(request(), stored, NOW + 86_459, Policy())
     assert not reuse.may_serve_stale(request(), stored, NOW + 86_460, Policy())
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        pytest.param(["Cache-Control: max-age=5"], 5, id="rfc9111-4.2 as long as it is fresh"),
+        pytest.param(["Cache-Control: max-age=5, no-cache", 'ETag: "a"'], 0, id="rfc9111-5.2.2.4 no-cache"),
+        pytest.param(
+            ["Cache-Control: max-age=0, stale-while-revalidate=7"], 7, id="rfc5861-3 refreshed meanwhile"
+        ),
+        pytest.param(
+            ["Cache-Control: max-age=5, stale-while-revalidate=7, must-revalidate"],
+            5,
+            id="rfc9111-4.2.4 forbidden",
+        ),
+    ],
+)
+def test_seconds_of_use(lines: list[str], expected: float) -> None:
+    assert reuse.seconds_of_use(entry(*lines)) == expected
