@@ -213,7 +213,7 @@ class Proxy:  # pylint: disable=too-many-instance-attributes
         if not is_for_each and not await self.flights.lock(flight, is_settled):
             return LookAgain()
         view = await self.levels.latest(request.target)
-        if self._serves(request, view):
+        if self._serves(request, view) or (known is None and view.is_uncacheable(request)):
             return LookAgain()
         return await self._fetch(request, view, variants.select(view.entries, request.headers), flight)
 
