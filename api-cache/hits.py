@@ -83,7 +83,8 @@ class Hits:
     def _body(self, page: Page, ready: Ready, chosen: str) -> bytes | None:
         """The content, if it is at hand; what takes longer is left to the full path."""
         body = page.body(ready, chosen)
-        source = page.body(ready, coding.CODINGS[0]) if body is None else None
+        is_made = body is None and chosen not in ready.bodies  # else it is stored, but damaged
+        source = page.body(ready, coding.CODINGS[0]) if is_made else None
         if source is None or ready.length > min(coding.IN_THREAD_BYTES, self.memory.max_body_bytes):
             return body
         body = coding.decompress_at_once(source, ready.length)

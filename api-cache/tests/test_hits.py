@@ -197,6 +197,16 @@ def test_what_is_first_read_is_answered_by_the_short_path(lines, is_taken, coded
     assert first((stored, other), lambda: 1002.0, {}) is None
 
 
+def test_a_damaged_body_is_not_replaced_by_one_in_another_coding():
+    stored, damaged = stored_answers(ANSWERS[0], [], coded=True), []
+    fields = {**found_of((stored,)).fields, f"s:{stored.body_id}:gzip".encode(): b"damaged"}
+    page = Page("/x", None, found=Found(fields, b"1", (False, False), lambda: damaged.append("gzip")))
+    hits = Hits(make_memory(), lambda: 1002.0, a_note)
+    assert hits.first(page, {b"accept-encoding": b"gzip"}) is None
+    assert damaged == ["gzip"]
+    assert hits.first(page, {b"accept-encoding": b"zstd"}) is not None
+
+
 def test_rfc9110_8_6_no_short_path_says_the_length_of_what_has_no_content():
     stored = stored_answers(ANSWERS[0], [], coded=False, status=204)
     proxy, memory = make_proxy((stored,), lambda: 1002.0)
