@@ -46,7 +46,7 @@ _COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 _GAUGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "level_bytes": ("api_cache_level_bytes", "Bytes held, by level.", ("level",)),
     "level_entries": ("api_cache_level_entries", "Targets in memory; keys in Redis.", ("level",)),
-    "breaker_open": ("api_cache_redis_breaker_open", "Workers that leave Redis alone after failures.", ()),
+    "breaker_open": ("api_cache_redis_breaker_open", "Workers whose last use of Redis failed.", ()),
     "memory_usable": ("api_cache_memory_usable", "Workers whose memory level is in step with Redis.", ()),
     "waiters": ("api_cache_waiters", "Requests that wait for another one's answer.", ()),
     "connections": ("api_cache_client_connections", "Open connections of clients.", ()),

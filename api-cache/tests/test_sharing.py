@@ -262,6 +262,11 @@ def not_stored(cache):
     return metrics(cache).get('api_cache_not_stored_total{reason="too-large"}', 0)
 
 
+def locks(client):
+    """How often a process has tried to become the one that asks."""
+    return client.info("commandstats")["cmdstat_set"]["calls"]
+
+
 def test_rfc9111_4_1_each_variant_of_a_cold_target_is_asked_for_once(one_worker, origin):
     """Nobody knows what tells them apart before the first answer is there."""
     path, number = fresh_path(), 24
@@ -310,15 +315,12 @@ def test_processes_refresh_one_at_a_time_what_may_serve_meanwhile(make_cache, cl
         assert len(origin.asked(path)) == 1 or release.wait(10)
         wire.send(answer(b"x", "Cache-Control: max-age=0, stale-while-revalidate=600"))
 
-    def locks():
-        return client.info("commandstats")["cmdstat_set"]["calls"]
-
     origin.on(path, script)
     ask(caches[0].port, path)
-    before = locks()
+    before = locks(client)
     try:
         assert {ask(each.port, path).body for each in caches} == {b"x"}
-        assert wait_until(lambda: locks() > before + 12, timeout=5)  # the others try, and wait
+        assert wait_until(lambda: locks(client) > before + 12, timeout=5)  # the others try, and wait
         assert len(origin.asked(path)) == 2
         release.set()
         assert {ask(each.port, path).body for each in caches} == {b"x"}
@@ -351,9 +353,6 @@ def test_processes_do_not_queue_for_what_each_has_to_validate(make_cache, client
         assert upto.get(len(origin.asked(path)), third).wait(10)
         wire.send(answer(b"x", "Cache-Control: no-cache", 'ETag: "a"'))
 
-    def locks():
-        return client.info("commandstats")["cmdstat_set"]["calls"]
-
     def are_asked(number):
         return wait_until(lambda: len(origin.asked(path)) == number, timeout=5)
 
@@ -362,9 +361,9 @@ def test_processes_do_not_queue_for_what_each_has_to_validate(make_cache, client
         with ThreadPoolExecutor() as pool:
             found = [pool.submit(ask, caches[0].port, path)]
             assert are_asked(1)
-            before = locks()
+            before = locks(client)
             found += [pool.submit(ask, each.port, path) for each in caches[1:]]
-            assert wait_until(lambda: locks() > before + 6, timeout=5)  # the others try, and wait
+            assert wait_until(lambda: locks(client) > before + 6, timeout=5)  # the others try, and wait
             first.set()
             assert are_asked(3)
             second.set()
